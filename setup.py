@@ -1,0 +1,42 @@
+"""Metadata of the package; pyproject.toml holds the build system and the settings of the tools."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="stml-tf",
+    version="0.1.0",
+    description="Learn image retrieval from unlabelled images: Self-Taught Metric Learning in TensorFlow and Keras 3",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["stml_tf", "stml_tf.*"]), "stml_tf.shipped_recipes"],
+    # The recipes lie at the top of the repository, where people look for them, and are installed inside the package,
+    # where `stml-tf train quickstart` finds them from any folder.
+    package_dir={"stml_tf.shipped_recipes": "recipes"},
+    package_data={"stml_tf.shipped_recipes": ["*.json"]},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.8",
+        "numpy>=1.26",
+        "tensorboard>=2.18",
+        "click>=8.1",
+        "pydantic>=2.7",
+        "pillow>=10.3",
+        "matplotlib>=3.8",
+        "scikit-learn>=1.4",
+        "rich>=13.7",
+    ],
+    extras_require={
+        "tfds": ["tensorflow-datasets>=4.9.6", "importlib_resources"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
+    },
+    entry_points={"console_scripts": ["stml-tf = stml_tf.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "License :: OSI Approved :: MIT License",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
