@@ -1,0 +1,42 @@
+"""Self-distillation: the kept head learns the relations that the wide auxiliary head found.
+
+Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, equation 7.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from stml_tf.pairwise import relative_distances
+
+Tensor = Any
+
+
+def self_distillation_loss(embeddings: Tensor, target_embeddings: Tensor) -> Tensor:
+    """Mean over rows of the divergence KL(softmax(-d_target) || softmax(-d)) of relative distances d.
+
+    Args:
+        embeddings: `[batch, dim]` the embeddings that learn (`f`), any float dtype, not normalised.
+        target_embeddings: `[batch, other_dim]` the embeddings learnt from (`g`); no gradient flows into them.
+
+    Returns:
+        A float32 scalar, at least 0 but for rounding.
+    """
+    target = ops.log_softmax(-relative_distances(ops.stop_gradient(target_embeddings)), axis=1)
+    learner = ops.log_softmax(-relative_distances(embeddings), axis=1)
+    return ops.mean(ops.sum(ops.exp(target) * (target - learner), axis=1))
+
+
+@keras.saving.register_keras_serializable("stml_tf")
+class SelfDistillationLoss(keras.losses.Loss):
+    """`self_distillation_loss` as a Keras loss: `loss(target_embeddings, embeddings)`, a scalar."""
+
+    def __init__(self, name: str = "self_distillation", **kwargs: Any) -> None:
+        super().__init__(name=name, reduction="none", **kwargs)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return self_distillation_loss(y_pred, y_true)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
