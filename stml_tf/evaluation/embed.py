@@ -1,0 +1,87 @@
+"""One embedding per image of a dataset, in the dataset's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["embed", "raw_pixels"]
+
+
+def embed(
+    model_fn: Callable[[Any], Any],
+    dataset: Iterable[Any],
+    *,
+    count: int,
+    normalize: bool,
+    on_progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Embed every image of a dataset.
+
+    Args:
+        model_fn: takes a batch of the dataset, `[batch, height, width, channels]`; returns embeddings `[batch, dim]`.
+        dataset: batches of preprocessed images.
+        count: how many images the dataset holds.
+        normalize: divide each embedding by its length. A zero embedding stays zero.
+        on_progress: called after each batch with the number of images embedded so far.
+
+    Returns:
+        Float32 `[count, dim]`.
+
+    Raises:
+        ValueError: if the dataset holds more or fewer images than `count`, or an embedding is NaN or infinite.
+    """
+    embeddings: np.ndarray | None = None
+    done = 0
+    for images in dataset:
+        batch = np.asarray(model_fn(images), np.float32)
+        if embeddings is None:
+            embeddings = np.empty((count, batch.shape[1]), np.float32)
+        if done + len(batch) > count:
+            raise ValueError(f"the dataset holds more than the {count} images it should: count must be all its images")
+        if not np.isfinite(batch).all():
+            bad = np.flatnonzero(~np.isfinite(batch).all(axis=1))
+            raise ValueError(
+                f"the embeddings of {len(bad)} of images {done} to {done + len(batch) - 1} hold NaN or infinity, "
+                f"first image {done + bad[0]}: the weights have diverged, or the image holds such values itself"
+            )
+        embeddings[done : done + len(batch)] = batch
+        done += len(batch)
+        if on_progress is not None:
+            on_progress(done)
+    if embeddings is None or done != count:
+        raise ValueError(f"the dataset holds {done} images, but {count} were expected: does it repeat or drop a part?")
+    if normalize:
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        np.divide(embeddings, lengths, out=embeddings, where=lengths > 0)
+    return embeddings
+
+
+def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) -> np.ndarray:
+    """Take the pixels themselves as embeddings: what an image search reaches with no network at all.
+
+    Args:
+        dataset: batches of preprocessed images, `[batch, height, width, channels]`.
+        count: how many images the dataset holds.
+        largest_side: larger images are averaged over squares down to at most this many pixels a side, which bounds
+            memory and hardly moves distances.
+
+    Returns:
+        Float32 `[count, pixels * channels]`, not normalised.
+
+    Raises:
+        ValueError: as `embed` does.
+    """
+
+    def flatten(images: Any) -> np.ndarray:
+        images = np.asarray(images, np.float32)
+        batch, height, width, channels = images.shape
+        square = -(-max(height, width) // largest_side)
+        rows, columns = height // square, width // square
+        images = images[:, : rows * square, : columns * square]
+        squares = images.reshape(batch, rows, square, columns, square, channels)
+        return squares.mean(axis=(2, 4)).reshape(batch, -1)
+
+    return embed(flatten, dataset, count=count, normalize=False)

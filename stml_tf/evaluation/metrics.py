@@ -1,0 +1,119 @@
+"""How well nearest neighbours share their query's class.
+
+Recall@K: the share of queries with an image of their class among their K nearest. R-precision and MAP@R as in Musgrave,
+Belongie, Lim, "A Metric Learning Reality Check" (ECCV 2020), section 3.2: both look at the R nearest, where R counts
+the other images of the query's class. NMI compares k-means clusters with the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.metrics import normalized_mutual_info_score
+
+from stml_tf.neighbors import neighbor_chunks
+
+__all__ = ["retrieval_metrics"]
+
+_LARGEST_FULL_KMEANS = 20_000
+
+
+def retrieval_metrics(
+    embeddings: Any,
+    labels: Any,
+    *,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    nmi: bool = False,
+    gallery_embeddings: Any = None,
+    gallery_labels: Any = None,
+) -> dict[str, float | int]:
+    """Measure retrieval of images of the same class by Euclidean distance.
+
+    Args:
+        embeddings: `[num_queries, dim]`, any finite numbers, taken as they are: normalise beforehand or not.
+        labels: `[num_queries]`, integers.
+        recall_at: the K of Recall@K. A K beyond the number of candidates looks at all candidates, so that a small test
+            set can be measured with the usual settings.
+        nmi: also cluster `embeddings` into as many clusters as there are classes.
+        gallery_embeddings: `[num_gallery, dim]`, what to search; None searches `embeddings`, each row's own index left
+            out.
+        gallery_labels: `[num_gallery]`, integers; needed with `gallery_embeddings`.
+
+    Returns:
+        `recall@K` for each K, `r_precision`, `map@r` and, on request, `nmi`, fractions in [0, 1]; `queries`, how many
+        were averaged over, and `queries_without_match`, how many were left out because nothing else has their class.
+
+    Raises:
+        ValueError: for labels that do not fit the embeddings, a K below 1, half a gallery, embeddings that
+            `stml_tf.neighbors` refuses, or if no query has a match.
+    """
+    embeddings = np.asarray(embeddings)
+    labels = _checked_labels(labels, embeddings, "labels")
+    if not recall_at or min(recall_at) < 1:
+        raise ValueError(f"recall_at is {list(recall_at)}, but must hold at least one K, each 1 or more")
+    if (gallery_embeddings is None) != (gallery_labels is None):
+        raise ValueError("gallery_embeddings and gallery_labels go together: give both, or neither")
+
+    among_themselves = gallery_embeddings is None
+    if among_themselves:
+        candidate_labels = labels
+    else:
+        candidate_labels = _checked_labels(gallery_labels, np.asarray(gallery_embeddings), "gallery_labels")
+    num_matches = _count_each(labels, candidate_labels) - among_themselves
+    findable = num_matches > 0
+    if not findable.any():
+        raise ValueError(
+            f"none of the {len(labels)} queries has another image of its class to find: "
+            "retrieval needs classes of two images or more"
+        )
+
+    k = min(max(*recall_at, num_matches.max()), len(candidate_labels) - among_themselves)
+    found = dict.fromkeys(recall_at, 0)
+    r_precision = average_precision = 0.0
+    for rows, _, indices in neighbor_chunks(embeddings, gallery_embeddings, k=k, exclude_self=among_themselves):
+        counted = findable[rows]
+        correct = candidate_labels[indices[counted]] == labels[rows][counted, None]
+        for recall_k in found:
+            found[recall_k] += int(correct[:, :recall_k].any(axis=1).sum())
+        relevant = num_matches[rows][counted, None]
+        correct &= np.arange(k) < relevant
+        precisions = correct.cumsum(axis=1, dtype=np.int32) / np.arange(1, k + 1)
+        r_precision += float((correct / relevant).sum())
+        average_precision += float((precisions * correct / relevant).sum())
+
+    queries = int(findable.sum())
+    metrics: dict[str, float | int] = {f"recall@{recall_k}": number / queries for recall_k, number in found.items()}
+    metrics |= {"r_precision": r_precision / queries, "map@r": average_precision / queries}
+    if nmi:
+        metrics["nmi"] = _clustering_agreement(embeddings, labels)
+    return metrics | {"queries": queries, "queries_without_match": len(labels) - queries}
+
+
+def _checked_labels(labels: Any, embeddings: np.ndarray, name: str) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"{name} have the shape {labels.shape}, but embeddings of the shape {embeddings.shape} "
+            f"need one label a row, {embeddings.shape[:1]}"
+        )
+    return labels
+
+
+def _count_each(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """How often each label `[num_queries]` occurs in `among` `[num_gallery]`; int64 `[num_queries]`."""
+    among = np.sort(among)
+    return np.searchsorted(among, labels, side="right") - np.searchsorted(among, labels, side="left")
+
+
+def _clustering_agreement(embeddings: np.ndarray, labels: np.ndarray) -> float:
+    num_classes = len(np.unique(labels))
+    # Every round of full k-means visits every image with every centre; many images settle for samples of them.
+    if len(embeddings) <= _LARGEST_FULL_KMEANS:
+        clustering = KMeans(num_classes, n_init=1, random_state=0)
+    else:
+        clustering = MiniBatchKMeans(num_classes, n_init=1, batch_size=4096, random_state=0)
+    clusters = clustering.fit_predict(np.asarray(embeddings, np.float32))
+    return float(normalized_mutual_info_score(labels, clusters))
