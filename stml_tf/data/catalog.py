@@ -1,0 +1,110 @@
+"""What a dataset is before anything is decoded: references to images, their classes, and which of them train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images and, where they are known, their classes.
+
+    Args:
+        images: file paths, or uint8 `[num_images, height, width, 3]` held in memory. A greyscale set may be a view that
+            `numpy.broadcast_to` made of one channel: `take` keeps it one, so it costs a third of the memory.
+        labels: int64 `[num_images]` that indexes `class_names`; None where the classes are not known.
+        class_names: the names of the classes; may name classes that have no image in this set.
+
+    Raises:
+        ValueError: images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
+    """
+
+    images: Sequence[Path] | np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, np.ndarray) and (
+            self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3
+        ):
+            raise ValueError(
+                f"images in memory are {self.images.dtype} {list(self.images.shape)}; "
+                "they have to be uint8 [num_images, height, width, 3]: convert them first"
+            )
+        if self.labels is None:
+            return
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
+            raise ValueError(
+                f"labels are {self.labels.dtype} {list(self.labels.shape)} for {len(self.images)} images; "
+                "they have to be int64, one for each image"
+            )
+        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.class_names)):
+            raise ValueError(
+                f"labels run from {self.labels.min()} to {self.labels.max()}, but there are {len(self.class_names)} "
+                "class names; each label has to be the position of its class's name"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
+        """The images at `indices` (int `[count]`, in that order, repeats allowed); `class_names` stay as they are."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if not isinstance(self.images, np.ndarray):
+            images = [self.images[index] for index in indices]
+        elif self.images.strides[-1] == 0:
+            grey = self.images[..., :1][indices]
+            images = np.broadcast_to(grey, (*grey.shape[:-1], 3))
+        else:
+            images = self.images[indices]
+        return replace(self, images=images, labels=None if self.labels is None else self.labels[indices])
+
+    def describe(self, index: int) -> str:
+        """How to name one image to a person: its file, or `image 17` for images in memory."""
+        return f"image {index}" if isinstance(self.images, np.ndarray) else str(self.images[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """A named dataset: images to train on, and images of other classes to evaluate on (None: it cannot be evaluated)."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet | None
+
+
+def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:
+    """Splits labelled images into a training and a test set that share no class.
+
+    Args:
+        images: a labelled set. Both results keep its `class_names`, so a label means the same class in both.
+        train_classes: how many classes train: a share (float in (0, 1), rounded to whole classes, a half upwards) or a
+            count (int). They are the first ones in class order; the other classes test.
+
+    Returns:
+        The training set and the test set, each in the order of `images`.
+
+    Raises:
+        ValueError: the images have no labels, or either side would be left without a class.
+    """
+    if images.labels is None:
+        raise ValueError("cannot split by class: these images have no labels; give one folder a class")
+    num_classes = len(images.class_names)
+    if isinstance(train_classes, bool) or not (
+        0 < train_classes < (1 if isinstance(train_classes, float) else num_classes)
+    ):
+        raise ValueError(
+            f"train_classes is {train_classes!r}, but has to leave a class on either side: "
+            f"give a share between 0 and 1, or a count between 1 and {num_classes - 1} of the {num_classes} classes"
+        )
+    count = int(train_classes * num_classes + 0.5) if isinstance(train_classes, float) else train_classes
+    if not 0 < count < num_classes:
+        raise ValueError(
+            f"train_classes is {train_classes!r}, which is {count} of {num_classes} classes; "
+            "training and test need at least one each: change the share, or give a count"
+        )
+    return images.take(np.flatnonzero(images.labels < count)), images.take(np.flatnonzero(images.labels >= count))
