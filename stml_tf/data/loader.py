@@ -1,0 +1,106 @@
+"""From image references to batches of network inputs, with tf.data."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.decoding import read_image
+
+Tensor = Any
+
+
+def training_batches(
+    images: ImageSet,
+    epoch_indices: Callable[[], tuple[int, np.ndarray]],
+    *,
+    steps_per_epoch: int,
+    batch_size: int,
+    num_views: int,
+    view: Callable[[Tensor, Tensor], Tensor],
+    preprocess: Callable[[Tensor], Tensor],
+    seed: int,
+    threads: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Random views of the images that an epoch asks for, in its order.
+
+    Args:
+        images: The training images.
+        epoch_indices: Called at the start of each epoch; returns the epoch's number and its batches,
+            `[steps_per_epoch, batch_size]` image indices.
+        steps_per_epoch: Batches in an epoch.
+        batch_size: Images in a batch.
+        num_views: Views of each image.
+        view: From pixels `[height, width, 3]` and a seed `[2]` to a view `[size, size, 3]` of 0 to 255.
+        preprocess: From views of 0 to 255 to network inputs.
+        seed: Seed of the views.
+        threads: Images read at once; the views do not depend on it.
+
+    Returns:
+        Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64.
+    """
+
+    def rows() -> Iterator[tuple[int, np.ndarray]]:
+        epoch, batches = epoch_indices()
+        for position, index in enumerate(batches.ravel()):
+            yield index, np.array([seed, epoch, position], np.int32)
+
+    def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = _read(images, index)
+        row_seed = tf.random.experimental.stateless_fold_in(key[:2], key[2])
+        views = [view(pixels, tf.random.experimental.stateless_fold_in(row_seed, number)) for number in range(num_views)]
+        return tf.stack(views), index
+
+    signature = (tf.TensorSpec([], tf.int64), tf.TensorSpec([3], tf.int32))
+    return (
+        tf.data.Dataset.from_generator(rows, output_signature=signature)
+        .map(load, num_parallel_calls=threads, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .map(lambda views, index: (preprocess(views), index))
+        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
+        .prefetch(2)
+    )
+
+
+def evaluation_batches(
+    images: ImageSet,
+    *,
+    batch_size: int,
+    view: Callable[[Tensor], Tensor],
+    preprocess: Callable[[Tensor], Tensor],
+    threads: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """One fixed view of every image, in order.
+
+    Args:
+        images: Images, with or without labels.
+        batch_size: Images in a batch; the last batch may be smaller.
+        view: From pixels `[height, width, 3]` to a view `[size, size, 3]` of 0 to 255.
+        preprocess: From views of 0 to 255 to network inputs.
+        threads: Images read at once.
+
+    Returns:
+        Batches `[batch, size, size, 3]` float32.
+    """
+    return (
+        tf.data.Dataset.range(len(images))
+        .map(lambda index: view(_read(images, index)), num_parallel_calls=threads, deterministic=True)
+        .batch(batch_size)
+        .map(preprocess)
+        .prefetch(2)
+    )
+
+
+def pixels_of(images: ImageSet, index: int) -> np.ndarray:
+    """`[height, width, 3]` uint8: the decoded image at `index`."""
+    image = images.images[int(index)]
+    return image if isinstance(image, np.ndarray) else read_image(image)
+
+
+def _read(images: ImageSet, index: Tensor) -> Tensor:
+    # Pillow decodes what TensorFlow's decoder does not know (CMYK, palettes, WebP) and lets go of Python's lock.
+    pixels = tf.numpy_function(lambda index: pixels_of(images, index), [index], tf.uint8, stateful=False)
+    pixels.set_shape([None, None, 3])
+    return pixels

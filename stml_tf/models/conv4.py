@@ -1,0 +1,30 @@
+"""Four small convolutions: the network of few-shot learning, for small images of simple things."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+Tensor = Any
+
+
+def build_conv4() -> keras.Model:
+    """Four blocks of 3x3 convolution (32, 64, 128, 256 channels), BatchNorm, ReLU and 2x2 max pool.
+
+    Returns:
+        A model from `[batch, height, width, 3]` to `[batch, height / 16, width / 16, 256]`.
+    """
+    inputs = keras.Input((None, None, 3), name="images")
+    x = inputs
+    for block, channels in enumerate((32, 64, 128, 256), start=1):
+        # No bias: BatchNorm's offset follows.
+        x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"conv{block}")(x)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{block}")(x)
+        x = layers.ReLU(name=f"relu{block}")(x)
+        x = layers.MaxPooling2D(name=f"pool{block}")(x)
+    return keras.Model(inputs, x, name="conv4")
+
+
+def preprocess_conv4(images: Tensor) -> Tensor:
+    """`[..., height, width, 3]` of 0 to 255 to the range -1 to 1."""
+    return images / 127.5 - 1.0
