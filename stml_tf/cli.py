@@ -1,0 +1,157 @@
+"""The command line: parse, call, print."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from stml_tf import __version__
+from stml_tf.quiet import hush_tensorflow
+
+# What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+recipe_argument = click.argument("recipe")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
+)
+data_dir_option = click.option("--data-dir", type=FOLDER, help="Folder that the recipe's data paths start from.")
+verbose_option = click.option(
+    "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="stml-tf")
+def main() -> None:
+    """Learn image retrieval from unlabelled images."""
+
+
+@main.command()
+@recipe_argument
+@set_option
+@data_dir_option
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; by default named by the recipe.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe and the data, say what would be done, and stop.")
+@verbose_option
+def train(
+    recipe: str,
+    overrides: tuple[str, ...],
+    data_dir: Path | None,
+    run_dir: Path | None,
+    overwrite: bool,
+    dry_run: bool,
+    verbose: bool,
+) -> None:
+    """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
+    with _errors_as_messages(verbose):
+        from stml_tf.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides)
+
+        from stml_tf import experiment
+
+        experiment.train(
+            loaded, data_dir=data_dir, run_dir=run_dir, overwrite=overwrite, dry_run=dry_run, verbose=verbose
+        )
+
+
+@main.command()
+@click.argument("run_or_saved_model", type=FOLDER)
+@data_dir_option
+@verbose_option
+def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> None:
+    """Measure retrieval with the network of a run's folder, or with a SavedModel."""
+    with _errors_as_messages(verbose):
+        from stml_tf import experiment
+
+        for name, value in experiment.evaluate(run_or_saved_model, data_dir=data_dir).items():
+            click.echo(f"{name:<16}{value if isinstance(value, int) else format(value, '.4f')}")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.argument("out", type=click.Path(path_type=Path))
+@verbose_option
+def export(run: Path, out: Path, verbose: bool) -> None:
+    """Write the network of the folder RUN as a SavedModel to the folder OUT."""
+    with _errors_as_messages(verbose):
+        from stml_tf import experiment
+
+        click.echo(f"SavedModel written to {experiment.export(run, out)}")
+
+
+@main.command()
+@recipe_argument
+@set_option
+@verbose_option
+def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Check RECIPE: a JSON file, or the name of a shipped recipe."""
+    with _errors_as_messages(verbose):
+        from stml_tf.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides)
+        click.echo(f"{recipe} is valid")
+        click.echo(f"  data      {loaded.data.name}")
+        click.echo(f"  model     {loaded.model.backbone}, embedding of {loaded.model.embedding_dim} dimensions")
+        click.echo(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
+        click.echo(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from stml_tf.recipe import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes that come with stml-tf."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stml_tf.recipe import shipped_recipes
+
+    table = Table("name", "about", box=None)
+    for name, about in shipped_recipes().items():
+        table.add_row(name, about)
+    Console().print(table)
+
+
+class Refused(click.ClickException):
+    """What was asked for cannot be done as it was given."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _errors_as_messages(verbose: bool) -> Iterator[None]:
+    """Tell of an error in one message, without a traceback unless `verbose`; exit status 2, or 1 where a run stopped."""
+    if not verbose:
+        hush_tensorflow()
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        _show_traceback(verbose)
+        raise Refused(str(error)) from error
+    except RuntimeError as error:
+        from stml_tf.training.callbacks import TrainingStopped
+
+        if not isinstance(error, TrainingStopped):
+            raise
+        _show_traceback(verbose)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _show_traceback(verbose: bool) -> None:
+    if verbose:
+        click.echo(traceback.format_exc(), err=True)

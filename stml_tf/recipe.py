@@ -1,0 +1,190 @@
+"""The recipe: everything that decides a training run, as one typed JSON document.
+
+Importing this module is quick and loads no TensorFlow, so that a wrong recipe is refused at once.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from stml_tf.recipe_errors import RecipeError, describe_bad_json, describe_problems, did_you_mean, shorten
+from stml_tf.recipe_sections import (
+    KERAS_BACKBONES,
+    Batch,
+    Evaluation,
+    FolderData,
+    GlyphsData,
+    Loss,
+    Model,
+    Optimizer,
+    Sampling,
+    Schedule,
+    Section,
+    Teacher,
+    Training,
+    Views,
+)
+
+
+class Recipe(Section):
+    """Everything that decides a training run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
+    )
+    about: str = Field("", description="What the recipe is for, in a sentence.")
+    method: Literal["self_taught"] = Field("self_taught", description="The training method.")
+    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
+    data: Annotated[GlyphsData | FolderData, Field(discriminator="name")] = Field(
+        description="The images to train and test on."
+    )
+    views: Views = Field(description="The random views of each image.")
+    model: Model = Field(description="The network.")
+    teacher: Teacher = Field(Teacher(), description="The moving average of the network that makes the pseudo labels.")
+    sampling: Sampling = Field(Sampling(), description="How a batch is drawn.")
+    loss: Loss = Field(Loss(), description="The loss.")
+    batch: Batch = Field(Batch(), description="The size of a batch.")
+    optimizer: Optimizer = Field(description="The optimizer.")
+    schedule: Schedule = Field(Schedule(), description="How the learning rate changes.")
+    training: Training = Field(description="How long to train.")
+    evaluation: Evaluation = Field(Evaluation(), description="How the result is measured.")
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> "Recipe":
+        if conflicts := list(self._conflicts()):
+            raise ValueError("\n".join(conflicts))
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
+        size, num_neighbors = self.batch.size, self.sampling.num_neighbors
+        if num_neighbors > size:
+            yield (
+                f"sampling.num_neighbors: {num_neighbors} given; allowed: at most batch.size ({size}), as a query and "
+                "its neighbours fill a batch"
+            )
+        elif size % num_neighbors:
+            yield (
+                f"batch.size: {size} given; allowed: a multiple of sampling.num_neighbors ({num_neighbors}), such as "
+                f"{size - size % num_neighbors} or {size - size % num_neighbors + num_neighbors}"
+            )
+        if isinstance(self.data, GlyphsData) and size > self.data.num_train_images():
+            yield (
+                f"batch.size: {size} given; allowed: at most the {self.data.num_train_images()} training images of "
+                "data, so use smaller batches or more classes or instances"
+            )
+        if self.schedule.warmup_epochs >= self.training.epochs:
+            yield (
+                f"schedule.warmup_epochs: {self.schedule.warmup_epochs} given; allowed: fewer than training.epochs "
+                f"({self.training.epochs})"
+            )
+        eval_size = self.evaluation.size or self.views.size
+        if self.evaluation.resize is not None and self.evaluation.resize < eval_size:
+            origin = "evaluation.size" if self.evaluation.size else "views.size"
+            yield (
+                f"evaluation.resize: {self.evaluation.resize} given; allowed: at least {origin} ({eval_size}), which "
+                "is cut out of it"
+            )
+
+
+def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path_or_name: a JSON file, or the name of a shipped recipe such as "quickstart".
+        overrides: "key.path=value" each, applied in order; a value that is not JSON is taken as text.
+        check_files: also refuse a `model.weights` file that does not exist. A run that has begun no longer needs it.
+
+    Returns:
+        The recipe with every default filled in.
+
+    Raises:
+        RecipeError: naming the file, and for each problem the key, what was given and what is allowed.
+    """
+    source, text = _read(path_or_name)
+    try:
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError as error:
+        raise RecipeError(describe_bad_json(source, error)) from None
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{source}: {shorten(document)} given; allowed: an object with the keys of a recipe")
+    if overrides:
+        source = f"{source} with {', '.join(overrides)}"
+    for override in overrides:
+        _apply(document, override, source)
+    try:
+        # Through JSON, as pydantic's strictness has rules for JSON: lists become tuples there, but "12" no number.
+        recipe = Recipe.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise RecipeError(describe_problems(source, error, document, recipe_schema())) from None
+    weights = recipe.model.weights
+    if check_files and weights not in (None, "imagenet") and not Path(weights).exists():
+        allowed = 'a file, "imagenet" or null' if recipe.model.backbone in KERAS_BACKBONES else "a file or null"
+        raise RecipeError(f"{source}:\n  model.weights: no such file: {json.dumps(weights)} given; allowed: {allowed}")
+    return recipe
+
+
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
+    """Write a recipe with every default spelled out; `load_recipe` gives back an equal one."""
+    Path(path).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, with a description of every key."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Name -> what it is for, of each recipe that comes with the package."""
+    return {name: json.loads(path.read_text(encoding="utf-8")).get("about", "") for name, path in _shipped().items()}
+
+
+def _shipped() -> dict[str, Path]:
+    installed, checkout = Path(__file__).with_name("shipped_recipes"), Path(__file__).parents[1] / "recipes"
+    folder = installed if installed.is_dir() else checkout
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+def _read(path_or_name: str | Path) -> tuple[str, str]:
+    """What to call the recipe in messages, and its text."""
+    source, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
+    if not path.is_file() and source not in shipped:
+        raise RecipeError(
+            f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name, of {', '.join(shipped)}"
+            f"{did_you_mean(path.stem, shipped)}"
+        )
+    try:
+        # With or without the byte order mark that some editors begin a file with.
+        return source, (path if path.is_file() else shipped[source]).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"{source}: not a text file; allowed: JSON in UTF-8") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RecipeError(f"the key {json.dumps(key)} is given {keys.count(key)} times in one object; keep one")
+    return dict(pairs)
+
+
+def _apply(document: dict[str, Any], override: str, source: str) -> None:
+    path, equals, text = override.partition("=")
+    *parents, key = path.split(".")
+    if not (equals and all([*parents, key])):
+        raise RecipeError(f"{source}: {json.dumps(override)} given; allowed: key.path=value, such as batch.size=60")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    section = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"{source}:\n  {path}: unknown key, as {parent} is a value and has no keys")
+    section[key] = value

@@ -1,0 +1,130 @@
+"""What a person is told about a wrong recipe: the file, the key, what was given, what is allowed, the nearest name.
+
+What is allowed comes out of the recipe's JSON Schema, so that a message cannot disagree with the check.
+"""
+
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+NOUNS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "object": "an object",
+    "null": "null",
+}
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says where and what is allowed instead."""
+
+
+def describe_bad_json(source: str, error: json.JSONDecodeError) -> str:
+    """Text that is no JSON: where, why, and the line with its column marked."""
+    line = error.doc.split("\n")[error.lineno - 1].rstrip().expandtabs(1)
+    place = f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+    return f"{place}\n  {line}\n  {' ' * (error.colno - 1)}^"
+
+
+def describe_problems(source: str, error: ValidationError, document: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Every problem that pydantic found in `document`, on a line each below the source's name."""
+    errors = error.errors()
+    # A wrong item makes its list wrong as well; the item says more.
+    inner = [details for details in errors if not any(_holds(details["loc"], other["loc"]) for other in errors)]
+    problems = [line for details in inner for line in _describe(details, document, schema)]
+    return "\n  ".join([f"{source}:", *problems])
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """'; did you mean "NAME"?' for the nearest of the names, upper and lower case being alike, or ''."""
+    by_folded = {candidate.casefold(): candidate for candidate in names}
+    nearest = get_close_matches(name.casefold(), by_folded, n=1)
+    return f'; did you mean "{by_folded[nearest[0]]}"?' if nearest else ""
+
+
+def _holds(outer: tuple[str | int, ...], inner: tuple[str | int, ...]) -> bool:
+    return len(outer) < len(inner) and inner[: len(outer)] == outer
+
+
+def _describe(details: ErrorDetails, document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    kind, given, path = details["type"], details["input"], details["loc"]
+    if path[:1] == ("data",):
+        path = ("data", *path[2:])  # pydantic names the chosen kind of data there; the document has no such level
+    if kind.startswith("union_tag"):
+        path = ("data", "name")
+        kind = "missing" if kind == "union_tag_not_found" else "enum"
+        given = details["input"].get("name")
+    where = ".".join(map(str, path))
+    if kind == "extra_forbidden":
+        return [f"{where}: unknown key; {_known_keys(path, document, schema)}"]
+    expected = _at(path, document, schema)
+    if kind == "missing":
+        return [f"{where}: missing; allowed: {_allowed(expected, schema)}"]
+    if kind == "value_error" and "properties" in expected:
+        # Keys that do not fit together, a line each; a line begins with the key it is about, seen from this section.
+        return [f"{where}.{line}" if where else line for line in str(details["ctx"]["error"]).splitlines()]
+    if kind == "value_error":
+        return [f"{where}: {shorten(given)} given; {details['ctx']['error']}"]
+    nearest = did_you_mean(given, expected.get("enum", ())) if isinstance(given, str) else ""
+    return [f"{where}: {shorten(given)} given; allowed: {_allowed(expected, schema)}{nearest}"]
+
+
+def _known_keys(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str, Any]) -> str:
+    """The keys that are allowed beside an unknown one, and the nearest: here, or one of its name elsewhere."""
+    *parents, key = map(str, path)
+    here = _at(path[:-1], document, schema)["properties"]
+    nearest = did_you_mean(key, here)
+    for section in () if nearest else schema["properties"]:
+        if key in _at((section,), document, schema).get("properties", ()):
+            nearest = f'; did you mean "{section}.{key}"?'
+    return f"allowed in {'.'.join(parents) or 'the recipe'}: {', '.join(here)}{nearest}"
+
+
+def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The part of the schema that describes what lies at `path`; the kind of data is the one in the document."""
+    part = schema
+    for key in path:
+        if isinstance(key, int):
+            part = part["prefixItems"][key] if "prefixItems" in part else part["items"]
+        else:
+            part = part["properties"][key]
+        if "discriminator" in part:
+            kinds = part["discriminator"]["mapping"]
+            given = document.get(key)
+            name = str(given.get("name")) if isinstance(given, dict) else ""
+            # Of an unknown kind of data, all that can be said is which kinds there are.
+            part = {"$ref": kinds[name]} if name in kinds else {"properties": {"name": {"enum": list(kinds)}}}
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
+    return part
+
+
+def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
+    """A part of the schema in words."""
+    if "anyOf" in part:
+        return " or ".join(_allowed(choice, schema) for choice in part["anyOf"])
+    if "enum" in part or "const" in part:
+        return ", ".join(part.get("enum", [part.get("const")]))
+    if "properties" in part:
+        return f"an object with {', '.join(part['properties'])}"
+    if "prefixItems" in part:
+        return f"a list of {len(part['prefixItems'])}, each {_allowed(part['prefixItems'][0], schema)}"
+    if part["type"] == "array":
+        return f"a list with one or more items, each {_allowed(part['items'], schema)}"
+    if "pattern" in part:
+        return "text of letters, digits, dots, dashes and underscores that begins with a letter or digit"
+    bounds = [f"{sign} {part[key]}" for key, sign in BOUNDS.items() if key in part]
+    return " ".join([NOUNS[part["type"]], " and ".join(bounds)]).strip()
+
+
+def shorten(value: Any) -> str:
+    """A value as JSON, cut off where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

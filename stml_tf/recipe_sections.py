@@ -1,0 +1,256 @@
+"""The sections of a recipe, each a typed part of the JSON document with what its keys mean and may be."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+KERAS_BACKBONES = (
+    *("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
+    *("DenseNet121", "DenseNet169", "DenseNet201"),
+    *("EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3"),
+    *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7"),
+    *("EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3"),
+    *("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"),
+    *("InceptionResNetV2", "InceptionV3"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large"),
+    *("NASNetMobile", "NASNetLarge"),
+    *("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
+    *("VGG16", "VGG19", "Xception"),
+)
+BACKBONES = ("conv4", *KERAS_BACKBONES)
+KERAS_OPTIMIZERS = (
+    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon", "nadam"),
+    *("rmsprop", "schedulefreeadamw", "sgd"),
+)
+OPTIMIZERS = ("adamp", *KERAS_OPTIMIZERS)
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys and values of the wrong type are refused, "12" is no number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the lower end comes first")
+    return pair
+
+
+def _share_or_count(value: Any) -> float | int:
+    is_share = isinstance(value, float) and 0 < value < 1
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not (is_share or is_count):
+        raise ValueError("allowed: a share above 0 and below 1, or a whole number of classes of at least 1")
+    return value
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+ShareOrCount = Annotated[
+    float | int,
+    PlainValidator(_share_or_count),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
+    ),
+]
+
+
+class GlyphsData(Section):
+    """Characters drawn from the fonts that matplotlib ships: a class is a character, its images are fonts."""
+
+    name: Literal["glyphs"] = Field(description="Characters drawn from fonts; nothing is downloaded.")
+    num_classes: int = Field(1000, ge=2, description="Characters, training and test together.")
+    instances: int = Field(12, ge=2, description="Images of each character.")
+    image_size: int = Field(32, ge=8, description="Side of a drawn image in pixels.")
+    seed: int = Field(0, ge=0, description="Seed of the jitter with which characters are drawn.")
+    train_classes: ShareOrCount = Field(
+        0.5, description="Classes to train on, as a share or a count; the others are the test classes."
+    )
+
+    @model_validator(mode="after")
+    def _both_sides_have_classes(self) -> "GlyphsData":
+        if not 0 < self._num_train_classes() < self.num_classes:
+            raise ValueError(
+                f"train_classes: {self.train_classes} given; allowed: a share or a count that leaves some of the "
+                f"{self.num_classes} classes for training and some for the test"
+            )
+        return self
+
+    def _num_train_classes(self) -> int:
+        if isinstance(self.train_classes, int):
+            return self.train_classes
+        return int(self.train_classes * self.num_classes + 0.5)
+
+    def num_train_images(self) -> int:
+        return self._num_train_classes() * self.instances
+
+
+class FolderData(Section):
+    """Image files of your own. Paths are relative to the data folder that is given when training starts."""
+
+    name: Literal["folder"] = Field(description="Image files of your own.")
+    train: str = Field("train", min_length=1, description="Folder of training images, flat or nested.")
+    test: str | None = Field(
+        "test",
+        description="Folder of test images with a folder for each class; null: none. Left out, it is 'test', or null "
+        "where train_classes is given.",
+    )
+    train_classes: ShareOrCount | None = Field(
+        None,
+        description="Classes of `train` to train on, as a share or a count, where the others are the test classes; "
+        "null: all of them.",
+    )
+    train_labels: bool = Field(
+        False, description="Read the class of training images from their folders, to watch the pseudo labels."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_test_folder_where_classes_are_split(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("train_classes") is not None:
+            return {"test": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_kind_of_test(self) -> "FolderData":
+        if self.test is not None and self.train_classes is not None:
+            raise ValueError(
+                f"test: {json.dumps(self.test)} given together with train_classes {self.train_classes}; allowed: one "
+                "of them, so set the other to null"
+            )
+        return self
+
+
+class Views(Section):
+    """The random views of each image that the network is trained on."""
+
+    num_views: int = Field(2, ge=1, description="Random views of each image in a batch.")
+    size: int = Field(ge=16, description="Side of a view in pixels.")
+    crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = Field(
+        (0.16, 1.0), description="Share of the image's area that a random crop covers: least and greatest."
+    )
+    crop_ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = Field(
+        (0.75, 1.3333), description="Width of a random crop over its height: least and greatest."
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="Greatest random rotation to either side, in degrees.")
+    shift: float = Field(0.0, ge=0, lt=1, description="Greatest random shift, as a share of the side.")
+    flip: bool = Field(False, description="Mirror left to right at random.")
+
+
+class Model(Section):
+    """The student network: a backbone and its two heads."""
+
+    backbone: Literal[BACKBONES] = Field(description="The trunk: conv4, or a model of keras.applications.")
+    weights: str | None = Field(
+        None, description="Weights to begin with: a file, 'imagenet' (models of keras.applications), or null for none."
+    )
+    embedding_dim: int = Field(512, ge=1, description="Dimensions of the embedding that is kept.")
+    teacher_dim: int = Field(1024, ge=1, description="Dimensions of the auxiliary head that the teacher shares.")
+    freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
+
+    @model_validator(mode="after")
+    def _imagenet_weights_exist(self) -> "Model":
+        if self.weights == "imagenet" and self.backbone not in KERAS_BACKBONES:
+            raise ValueError(
+                f'weights: "imagenet" given; allowed for {self.backbone}: a file or null, as only the models of '
+                "keras.applications come with ImageNet weights"
+            )
+        return self
+
+
+class Teacher(Section):
+    """The moving average of the student that makes the pseudo labels."""
+
+    momentum: float = Field(0.999, ge=0, lt=1, description="Share of the teacher that each step keeps.")
+    start: Literal["student", "independent"] = Field(
+        "student", description="Begin as a copy of the student, or with a head of its own random weights."
+    )
+    update: Literal["after", "before"] = Field("after", description="Move after or before the optimizer's step.")
+
+
+class Sampling(Section):
+    """How a batch is drawn: queries, each with its nearest neighbours."""
+
+    num_neighbors: int = Field(5, ge=1, description="Images in a batch for each query, the query included.")
+    coverage: bool = Field(
+        True, description="Queries run through a shuffled order, so that each image has its turn; false: drawn freely."
+    )
+
+
+class Loss(Section):
+    """The relaxed contrastive loss."""
+
+    sigma: Positive = Field(3.0, description="Width of the kernel that turns teacher distances into similarity.")
+    delta: Positive = Field(1.0, description="Margin: relative distance beyond which unlike images do not repel.")
+
+
+class Batch(Section):
+    """The size of a training batch."""
+
+    size: int = Field(120, ge=2, description="Images in a batch; each gives num_views rows.")
+
+
+class Optimizer(Section):
+    """The optimizer and its settings."""
+
+    name: Literal[OPTIMIZERS] = Field("adamp", description="adamp, or an optimizer of Keras.")
+    learning_rate: Positive = Field(description="Learning rate at its greatest.")
+    head_learning_rate: Positive | None = Field(None, description="Learning rate of the two heads; null: the same.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay, decoupled from the gradient.")
+    options: dict[str, JsonValue] = Field({}, description="Further arguments, passed to the optimizer as they are.")
+
+    @field_validator("options")
+    @classmethod
+    def _options_repeat_no_key(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key in ("learning_rate", "weight_decay"):
+            if key in options:
+                raise ValueError(f"{key} is set by optimizer.{key}, so take it out of the options")
+        return options
+
+
+class Schedule(Section):
+    """How the learning rate changes while training."""
+
+    name: Literal["cosine", "constant"] = Field("cosine", description="Cosine decay to zero, or constant.")
+    warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate first rises from zero.")
+    by: Literal["epoch", "step"] = Field("epoch", description="Change once an epoch or at every step.")
+
+
+class Training(Section):
+    """How long to train, and what to keep in memory."""
+
+    epochs: int = Field(ge=1, description="Epochs; one has as many steps as the training images fill batches.")
+    cache_images: bool = Field(False, description="Keep decoded training images in memory.")
+
+
+class Evaluation(Section):
+    """How embeddings are measured on the test images."""
+
+    recall_at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
+        (1, 2, 4, 8), description="The K of each Recall@K that is measured, ascending."
+    )
+    normalize: bool = Field(True, description="Measure L2-normalised embeddings.")
+    size: int | None = Field(None, ge=16, description="Side in pixels of what the network sees; null: views.size.")
+    resize: int | None = Field(
+        None, ge=16, description="Shorter side in pixels before the centre is cut out; null: same as size."
+    )
+    nmi: bool = Field(False, description="Also cluster the embeddings and measure normalised mutual information.")
+
+    @field_validator("recall_at")
+    @classmethod
+    def _ascending(cls, recall_at: tuple[int, ...]) -> tuple[int, ...]:
+        if list(recall_at) != sorted(set(recall_at)):
+            raise ValueError(f"allowed: each K once and ascending, {sorted(set(recall_at))}")
+        return recall_at
