@@ -1,0 +1,19 @@
+"""What a person sees of a run: progress and tables on the terminal, curves in TensorBoard, pictures of retrieval."""
+
+from stml_tf.monitoring.agreement import pseudo_label_agreement
+from stml_tf.monitoring.figures import figure_to_png, pick_queries, retrieval_figure, save_figure
+from stml_tf.monitoring.progress import ProgressCallback
+from stml_tf.monitoring.report import metrics_table
+from stml_tf.monitoring.summaries import Summaries, TensorBoardScalars
+
+__all__ = [
+    "ProgressCallback",
+    "Summaries",
+    "TensorBoardScalars",
+    "figure_to_png",
+    "metrics_table",
+    "pick_queries",
+    "pseudo_label_agreement",
+    "retrieval_figure",
+    "save_figure",
+]

@@ -1,0 +1,38 @@
+"""How well pseudo labels agree with true classes. Classes are only looked at, never trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+__all__ = ["pseudo_label_agreement"]
+
+
+def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> float:
+    """Average precision of a similarity as a predictor of "same class", over the pairs of a batch.
+
+    Args:
+        similarity: `[batch, batch]` floats, such as `SelfTaughtSimilarity.combined`.
+        labels: `[batch]` integers, the true classes.
+        image_ids: `[batch]` integers. Pairs of views of one image are left out: they are right by construction.
+
+    Returns:
+        Average precision in [0, 1]: 1 if every pair of one class is more similar than every other pair, and about the
+        share of such pairs if the similarity tells nothing. NaN if the batch has no pair of one class to find.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    similarity, labels, image_ids = np.asarray(similarity), np.asarray(labels), np.asarray(image_ids)
+    if labels.ndim != 1 or similarity.shape != (len(labels), len(labels)) or image_ids.shape != labels.shape:
+        raise ValueError(
+            f"similarity {similarity.shape}, labels {labels.shape} and image_ids {image_ids.shape} do not fit: "
+            "they must be [batch, batch], [batch] and [batch]"
+        )
+    different_images = image_ids[:, None] != image_ids
+    same_class = (labels[:, None] == labels)[different_images]
+    if not same_class.any():
+        return float("nan")
+    return float(average_precision_score(same_class, similarity[different_images]))

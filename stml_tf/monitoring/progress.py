@@ -1,0 +1,112 @@
+"""Progress of a training run on the terminal: one bar over all epochs, and a line for each that is done."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["ProgressCallback"]
+
+
+class ProgressCallback(keras.callbacks.Callback):
+    """Shows how far `fit` is, with loss, speed and time left.
+
+    In a file or a log there is no bar, only the plain line per epoch. Callbacks that add to the logs (`recall@1` is
+    shown where it is there) go before this one. As a context manager it also takes the bar away after an error.
+
+    Args:
+        images_per_batch: How many images a batch holds.
+        console: Where to write; None is the standard output.
+    """
+
+    def __init__(self, *, images_per_batch: int, console: Console | None = None) -> None:
+        super().__init__()
+        self.images_per_batch = images_per_batch
+        self.console = console or Console()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._epoch_started = 0.0
+        self._batches = 0
+
+    def __enter__(self) -> ProgressCallback:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._progress is None:
+            self._start(epoch)
+        self._epoch_started = time.perf_counter()
+        self._batches = 0
+        self._progress.update(self._task, epoch=self._epoch_name(epoch))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        done, self._batches = batch + 1 - self._batches, batch + 1
+        self._progress.advance(self._task, done)
+        # Reading a loss waits for the device: only where somebody sees it, and no more often than they can read.
+        if self.console.is_terminal and self._due():
+            self._progress.update(self._task, loss=_loss(logs), speed=f"{self._images_per_second():,.0f} images/s")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.perf_counter() - self._epoch_started
+        parts = [f"epoch {self._epoch_name(epoch)}", _loss(logs), f"{seconds:.1f} s"]
+        if "recall@1" in (logs or {}):
+            parts.append(f"recall@1 {100 * float(logs['recall@1']):.1f} %")
+        self.console.print("  ".join(parts), highlight=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal; harmless when there is none."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _start(self, epoch: int) -> None:
+        steps = self.params.get("steps")
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "training",
+            total=steps and steps * self.params["epochs"],
+            completed=(steps or 0) * epoch,
+            epoch=self._epoch_name(epoch),
+            loss="",
+            speed="",
+        )
+        self._shown = 0.0
+        self._progress.start()
+
+    def _due(self) -> bool:
+        now = time.perf_counter()
+        due = now - self._shown > 0.2
+        if due:
+            self._shown = now
+        return due
+
+    def _images_per_second(self) -> float:
+        return self._batches * self.images_per_batch / max(time.perf_counter() - self._epoch_started, 1e-9)
+
+    def _epoch_name(self, epoch: int) -> str:
+        return f"{epoch + 1}/{self.params['epochs']}"
+
+
+def _loss(logs: dict[str, Any] | None) -> str:
+    return f"loss {float(logs['loss']):.4f}" if logs and "loss" in logs else ""

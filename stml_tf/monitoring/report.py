@@ -1,0 +1,50 @@
+"""What a run says on the terminal about how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+__all__ = ["metrics_table"]
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> Table:
+    """Lay retrieval metrics out as a table, in percent.
+
+    Args:
+        rows: Per thing measured, such as "raw pixels" or "after training", what `retrieval_metrics` returned. All its
+            Recall@K, MAP@R, R-precision and NMI become columns; a row may lack some.
+        title: Stands above the table.
+
+    Returns:
+        A table to print with rich. The best value of a column is bold where there is something to compare.
+
+    Raises:
+        ValueError: If there is nothing to show.
+    """
+    names = {name for metrics in rows.values() for name in metrics}
+    recalls = sorted((name for name in names if name.startswith("recall@")), key=lambda name: int(name[7:]))
+    titles = {name: name.replace("recall", "R") for name in recalls}
+    titles |= {"map@r": "MAP@R", "r_precision": "R-precision", "nmi": "NMI"}
+    columns = [name for name in titles if name in names]
+    if not columns:
+        raise ValueError("there are no metrics to show: give at least one row with Recall@K or MAP@R")
+
+    table = Table(title=title, title_justify="left", caption="percent", caption_justify="right")
+    table.add_column("")
+    for name in columns:
+        table.add_column(titles[name], justify="right")
+    best = {name: max(_percent(metrics, name) for metrics in rows.values()) for name in columns}
+    for row, metrics in rows.items():
+        cells = []
+        for name in columns:
+            text = f"{_percent(metrics, name):.1f}" if name in metrics else "–"
+            is_best = len(rows) > 1 and name in metrics and _percent(metrics, name) == best[name]
+            cells.append(f"[bold]{text}[/bold]" if is_best else text)
+        table.add_row(row, *cells)
+    return table
+
+
+def _percent(metrics: Mapping[str, float], name: str) -> float:
+    return 100 * metrics.get(name, float("-inf"))

@@ -1,0 +1,103 @@
+"""Curves, pictures and text for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["Summaries", "TensorBoardScalars"]
+
+_GROUPS = {
+    "loss": ("relaxed_contrastive", "self_distillation"),
+    "pseudo_labels": ("positive_share", "agreement"),
+    "retrieval": ("map@r", "r_precision", "nmi"),
+}
+
+
+class Summaries:
+    """Writes what TensorBoard shows of a run.
+
+    Args:
+        log_dir: The folder of the event file, made if it is missing. A resumed run adds a file to the same folder.
+    """
+
+    def __init__(self, log_dir: str | Path) -> None:
+        self._writer = tf.summary.create_file_writer(str(log_dir))
+
+    def scalars(self, values: Mapping[str, Any], step: int) -> None:
+        """Write numbers under their names; a "/" in a name groups charts."""
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, float(value))
+
+    def image(self, name: str, image: bytes | np.ndarray, step: int) -> None:
+        """Write a picture: the bytes of a PNG file, or `[height, width, 1, 3 or 4]`, uint8 or floats in [0, 1]."""
+        pixels = tf.io.decode_png(image) if isinstance(image, bytes) else tf.convert_to_tensor(image)
+        with self._writer.as_default(step=step):
+            tf.summary.image(name, pixels[None])
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Write a text; TensorBoard renders Markdown."""
+        with self._writer.as_default(step=step):
+            tf.summary.text(name, text)
+
+    def flush(self) -> None:
+        """Write out what is still in memory."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out and close; nothing can be written afterwards."""
+        self._writer.close()
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes the logs of `fit`: at the end of each epoch, and the losses now and then in between.
+
+    An epoch's values are drawn over epochs, those within an epoch over optimizer steps, under `batch/`. Names are put
+    into the groups `loss`, `train`, `pseudo_labels` and `retrieval`. Callbacks that add to the logs go before this one.
+
+    Args:
+        summaries: Where to write. It is left open.
+        every: Batches between two writings within an epoch. Each waits for the device, so rarely is fast.
+
+    Raises:
+        ValueError: If `every` is below 1.
+    """
+
+    def __init__(self, summaries: Summaries, *, every: int = 50) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}, but must be at least 1 batch")
+        self.summaries = summaries
+        self.every = every
+        self._first_step = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # The optimizer's own count goes on where a resumed run left off.
+        self._first_step = int(self.model.optimizer.iterations)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if (batch + 1) % self.every == 0:
+            losses = {name: value for name, value in (logs or {}).items() if _tag(name).startswith("loss/")}
+            tags = {f"batch/{name}": value for name, value in losses.items()}
+            self.summaries.scalars(tags, step=self._first_step + batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        values = {"learning_rate": self.model.optimizer.learning_rate, **(logs or {})}
+        self.summaries.scalars({_tag(name): value for name, value in values.items()}, step=epoch + 1)
+        self.summaries.flush()
+
+
+def _tag(name: str) -> str:
+    if "/" in name:
+        return name
+    if name == "loss" or name in _GROUPS["loss"]:
+        return "loss/total" if name == "loss" else f"loss/{name}"
+    if name.startswith("recall@"):
+        return f"retrieval/{name}"
+    return next((f"{group}/{name}" for group, names in _GROUPS.items() if name in names), f"train/{name}")
