@@ -109,7 +109,7 @@ class Checkpoints:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self._prune()
-        return _read(target)
+        return _read(target, verify=False)
 
     def latest(self) -> Checkpoint | None:
         """The newest intact checkpoint, or None. Warns of each damaged one that it passes over."""
@@ -150,7 +150,7 @@ class Checkpoints:
         try:
             return _read(path)
         except _DamagedError as error:
-            warnings.warn(f"Checkpoint {path} is damaged and is passed over: {error}.", stacklevel=2)
+            warnings.warn(f"Checkpoint {path} is damaged and is passed over: {error}.", stacklevel=3)
             return None
 
     def _prune(self) -> None:
