@@ -42,7 +42,7 @@ class ImageSet:
                 f"labels are {self.labels.dtype} {list(self.labels.shape)} for {len(self.images)} images; "
                 "they have to be int64, one for each image"
             )
-        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.class_names)):
+        if len(self.labels) and (self.labels.min() < 0 or self.labels.max() >= len(self.class_names)):
             raise ValueError(
                 f"labels run from {self.labels.min()} to {self.labels.max()}, but there are {len(self.class_names)} "
                 "class names; each label has to be the position of its class's name"
@@ -70,7 +70,7 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """A named dataset: images to train on, and images of other classes to evaluate on (None: it cannot be evaluated)."""
+    """A named dataset: images to train on, and images to evaluate on; where `test` is None, it cannot be evaluated."""
 
     name: str
     train: ImageSet

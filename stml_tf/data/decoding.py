@@ -25,8 +25,8 @@ class UnreadableImageError(ValueError):
 def read_image(source: Path | bytes) -> np.ndarray:
     """Decodes one image: JPEG, PNG, BMP, GIF (its first frame) or WebP, whatever its name ends in.
 
-    Greyscale, palette, 1-bit, 16-bit and CMYK images become RGB and an alpha channel is dropped, not blended. The
-    orientation in the EXIF data is not applied.
+    Greyscale, palette, 1-bit, 16-bit and CMYK images become RGB. An alpha channel is dropped, not blended; transparent
+    pixels of a GIF are black. The orientation in the EXIF data is not applied.
 
     Args:
         source: the file's path, or its content.

@@ -45,7 +45,7 @@ def load_folder(
     """
     name = data_dir.resolve().name
     if not data_dir.is_dir():
-        raise ValueError(f"the data folder {data_dir} does not exist; give the folder that holds {train!r}")
+        raise ValueError(f"there is no data folder {data_dir}; give an existing one that holds {train!r}")
     if train_classes is not None:
         if test is not None:
             raise ValueError(
@@ -107,7 +107,7 @@ def _existing(folder: Path) -> Path:
         return folder
     beside = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir()) if folder.parent.is_dir() else []
     nearby = f"{folder.parent} holds the folders {_shortened(beside)}" if beside else f"{folder.parent} has no folders"
-    raise ValueError(f"the folder {folder} does not exist; {nearby}: name the right one in the recipe's data")
+    raise ValueError(f"there is no folder {folder}; {nearby}: name the right one in the recipe's data")
 
 
 def _files_below(folder: Path) -> list[Path]:

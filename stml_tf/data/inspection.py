@@ -63,7 +63,8 @@ def inspect_images(
         return pixels if keep else None
 
     unreadable, decoded = [], []
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for index, result in enumerate(pool.map(read, range(len(images)))):
             if isinstance(result, Unreadable):
                 unreadable.append(result)
@@ -71,6 +72,9 @@ def inspect_images(
                 decoded.append(result)
             if on_progress is not None:
                 on_progress(index + 1, len(images))
+    finally:
+        # An interrupted run ends now, not after the last image.
+        pool.shutdown(cancel_futures=True)
     return Inspection(unreadable, decoded if keep else None)
 
 

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.inspection import Unreadable, find_unreadable, inspect_images, leave_out
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Eight files; numbers 2 and 5 cannot be read."""
+    paths = [tmp_path / f"{index}.png" for index in range(8)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (4 + index, 4), (index, 0, 0)).save(path)
+    paths[2].write_bytes(b"")
+    paths[5].write_bytes(paths[5].read_bytes()[:45])
+    return ImageSet(paths, np.arange(8) % 2, ("even", "odd"))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_unreadable_files_are_found_in_order(images, workers):
+    found = find_unreadable(images, workers=workers)
+    assert [(bad.index, bad.path) for bad in found] == [(2, images.images[2]), (5, images.images[5])]
+    assert found[0].reason == "it is empty"
+    assert found[1].reason
+
+
+def test_kept_pixels_belong_to_the_images_that_are_left(images):
+    inspection = inspect_images(images, keep=True)
+    left = leave_out(images, inspection.unreadable, max_share=0.5)
+    assert [pixels[0, 0, 0] for pixels in inspection.decoded] == [0, 1, 3, 4, 6, 7]
+    assert [path.stem for path in left.images] == ["0", "1", "3", "4", "6", "7"]
+    assert left.labels.tolist() == [0, 1, 1, 0, 0, 1]
+    assert inspection.decoded[2].shape == (4, 7, 3)
+
+
+def test_pixels_are_not_kept_unasked(images):
+    assert inspect_images(images).decoded is None
+
+
+def test_progress_is_told_image_by_image(images):
+    told = []
+    find_unreadable(images, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 8) for done in range(1, 9)]
+
+
+def test_an_interruption_does_not_wait_for_the_rest(monkeypatch):
+    started = []
+    monkeypatch.setattr("stml_tf.data.inspection.read_image", started.append)
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_unreadable(ImageSet(range(20_000)), workers=1, on_progress=interrupt)
+    assert len(started) < 20_000
+
+
+def test_images_in_memory_are_readable():
+    pixels = np.arange(2 * 3 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 3)
+    inspection = inspect_images(ImageSet(pixels), keep=True)
+    assert inspection.unreadable == []
+    np.testing.assert_array_equal(inspection.decoded, pixels)
+
+
+def test_nothing_to_leave_out(images):
+    assert leave_out(images, []) is images
+
+
+def test_too_many_unreadable_images_stop_the_run(images):
+    with pytest.raises(ValueError, match=r"2 of 8 images cannot be read; at most 0\.01 .*\n.*2\.png: it is empty\n"):
+        leave_out(images, find_unreadable(images))
+
+
+def test_a_long_list_is_cut(images):
+    bad = [Unreadable(index, images.images[index], "damaged") for index in range(7)]
+    with pytest.raises(ValueError, match=r"4\.png: damaged\n  and 2 more$"):
+        leave_out(images, bad)
+
+
+def test_the_share_is_inclusive(images):
+    assert len(leave_out(images, find_unreadable(images), max_share=0.25)) == 6
+
+
+def test_no_image_left_is_an_error(images):
+    bad = [Unreadable(index, path, "damaged") for index, path in enumerate(images.images)]
+    with pytest.raises(ValueError, match="8 of 8 images cannot be read"):
+        leave_out(images, bad, max_share=1.0)
