@@ -71,7 +71,7 @@ def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> 
         from stml_tf import experiment
 
         for name, value in experiment.evaluate(run_or_saved_model, data_dir=data_dir).items():
-            click.echo(f"{name:<16}{value if isinstance(value, int) else format(value, '.4f')}")
+            click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
 
 
 @main.command()
@@ -133,7 +133,7 @@ class Refused(click.ClickException):
 
 @contextmanager
 def _errors_as_messages(verbose: bool) -> Iterator[None]:
-    """Tell of an error in one message, without a traceback unless `verbose`; exit status 2, or 1 where a run stopped."""
+    """Tell of an error in one message: exit status 2, 1 where a run had to stop, 130 where it was interrupted."""
     if not verbose:
         hush_tensorflow()
     try:

@@ -6,47 +6,46 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-FATAL_ONLY = "3"
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows everything, 3 fatal errors alone
 
 
 def hush_tensorflow() -> None:
-    """Ask for silence, before TensorFlow is imported. For programs: a library leaves the choice to its user.
+    """Ask TensorFlow for silence, before it is imported; a level that the environment already names stays.
 
-    A level that the environment already names stays.
+    This is for programs: a library leaves the choice to its user.
     """
-    os.environ.setdefault(LEVEL, FATAL_ONLY)
+    os.environ.setdefault(LEVEL, "3")
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and Keras: without notices where silence was asked for, as they are otherwise.
+    """Import TensorFlow and Keras, without their notices where the level asks for none.
 
     What they wrote is shown after all if the import fails.
     """
-    if os.environ.get(LEVEL) != FATAL_ONLY:
-        import keras  # noqa: F401
-        import tensorflow as tf  # noqa: F401
-
+    if os.environ.get(LEVEL, "0") == "0":
+        import_module("tensorflow")
+        import_module("keras")
         return
     with _stderr_held_back():
-        import keras  # noqa: F401
-        import tensorflow as tf  # noqa: F401
+        import_module("tensorflow")
+        import_module("keras")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    # The C++ runtime writes its first notices to file descriptor 2 before it has read the level, so no setting of
-    # Python's or TensorFlow's stops them.
+    # The C++ runtime writes its first notices to file descriptor 2 before it has read the level, so the level does not
+    # stop them.
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(terminal, held.read())
             raise

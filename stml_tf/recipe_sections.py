@@ -44,7 +44,7 @@ class Section(BaseModel):
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
-        raise ValueError("the lower end comes first")
+        raise ValueError("allowed: the smaller number first")
     return pair
 
 
@@ -52,7 +52,7 @@ def _share_or_count(value: Any) -> float | int:
     is_share = isinstance(value, float) and 0 < value < 1
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not (is_share or is_count):
-        raise ValueError("allowed: a share above 0 and below 1, or a whole number of classes of at least 1")
+        raise ValueError("allowed: a share > 0 and < 1, or a whole number of classes >= 1")
     return value
 
 

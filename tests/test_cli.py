@@ -1,0 +1,180 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import stml_tf
+from stml_tf.cli import main
+from stml_tf.recipe import load_recipe
+
+
+class TrainingStopped(RuntimeError):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Undoes what a command sets, as commands here run in the process of the tests."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    """Stands in for the module that trains: records calls, and raises what a test puts into `.error`."""
+    fake = SimpleNamespace(calls=[], error=None)
+
+    def recorder(name, answer):
+        def call(*args, **kwargs):
+            fake.calls.append((name, args, kwargs))
+            if fake.error:
+                raise fake.error
+            return answer
+
+        return call
+
+    fake.train = recorder("train", Path("runs/quickstart"))
+    fake.evaluate = recorder("evaluate", {"recall@1": 0.51234, "num_queries": 40})
+    fake.export = recorder("export", Path("somewhere"))
+    monkeypatch.setitem(sys.modules, "stml_tf.experiment", fake)
+    monkeypatch.setattr(stml_tf, "experiment", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "stml_tf.training", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "stml_tf.training.callbacks", SimpleNamespace(TrainingStopped=TrainingStopped))
+    return fake
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_train_passes_everything_on(experiment, tmp_path):
+    flags = ["--run-dir", "here", "--overwrite", "--dry-run"]
+    result = call("train", "quickstart", "--set", "seed=7", "--set", "batch.size=40", "--data-dir", tmp_path, *flags)
+    assert (result.exit_code, result.output) == (0, "")
+    [(name, args, kwargs)] = experiment.calls
+    assert (name, args) == ("train", (load_recipe("quickstart", ["seed=7", "batch.size=40"]),))
+    folders = {"data_dir": tmp_path, "run_dir": Path("here")}
+    assert kwargs == {**folders, "overwrite": True, "dry_run": True, "verbose": False}
+
+
+def test_train_does_nothing_it_was_not_told_to(experiment):
+    assert call("train", "quickstart").exit_code == 0
+    expected = {"data_dir": None, "run_dir": None, "overwrite": False, "dry_run": False, "verbose": False}
+    assert experiment.calls[0][2] == expected
+
+
+def test_evaluate_prints_the_metrics(experiment, tmp_path):
+    result = call("evaluate", tmp_path, "--data-dir", tmp_path)
+    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": tmp_path})]
+    assert [line.split() for line in result.output.splitlines()] == [["recall@1", "0.5123"], ["num_queries", "40"]]
+
+
+def test_export_says_where_the_model_is(experiment, tmp_path):
+    result = call("export", tmp_path, "out")
+    assert experiment.calls == [("export", (tmp_path, Path("out")), {})]
+    assert result.output == "SavedModel written to somewhere\n"
+
+
+@pytest.mark.parametrize("command", ["train", "validate"])
+def test_a_wrong_recipe_is_refused(experiment, command):
+    result = call(command, "quickstart", "--set", "batch.siz=3")
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: quickstart with batch.siz=3:\n  batch.siz: unknown key;")
+    assert "Traceback" not in result.output
+    assert experiment.calls == []
+
+
+@pytest.mark.parametrize("arguments", [["train", "quickstart", "--data-dir"], ["evaluate"], ["export"]])
+def test_a_missing_folder_is_refused(experiment, arguments, tmp_path):
+    result = call(*arguments, tmp_path / "nowhere", *(["out"] if arguments == ["export"] else []))
+    assert result.exit_code == 2
+    assert "nowhere' does not exist" in result.output.replace("\n", "")
+    assert experiment.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no images in photos"), 2),
+        (FileExistsError("runs/quickstart exists: choose --overwrite"), 2),
+        (TrainingStopped("the loss was NaN at step 12"), 1),
+    ],
+)
+def test_an_expected_error_is_one_message(experiment, error, status):
+    experiment.error = error
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (status, f"Error: {error}\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("no images in photos"), TrainingStopped("the loss was NaN")])
+def test_verbose_adds_the_traceback(experiment, error):
+    experiment.error = error
+    result = call("train", "quickstart", "--verbose")
+    assert result.exit_code == (2 if isinstance(error, ValueError) else 1)
+    assert result.output.startswith("Traceback")
+    assert result.output.endswith(f"Error: {error}\n")
+
+
+def test_a_fault_of_the_program_is_not_hidden(experiment):
+    experiment.error = RuntimeError("a bug")
+    assert call("train", "quickstart").exception is experiment.error
+
+
+def test_an_interrupt_ends_quietly(experiment):
+    experiment.error = KeyboardInterrupt()
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (130, "")
+
+
+@pytest.mark.parametrize("flags", [[], ["--verbose"]])
+def test_tensorflow_is_hushed_unless_verbose(experiment, monkeypatch, flags):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    call("train", "quickstart", *flags)
+    assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == (None if flags else "3")
+
+
+def test_validate_sums_the_recipe_up():
+    result = call("validate", "quickstart", "--set", "training.epochs=77")
+    assert result.exit_code == 0
+    assert result.output.startswith("quickstart is valid\n")
+    assert "77 epochs" in result.output
+
+
+def test_schema_prints_json():
+    assert "views" in json.loads(call("schema").output)["properties"]
+
+
+def test_recipes_lists_the_shipped_ones():
+    lines = call("recipes").output.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(" quickstart")] == ["quickstart"]
+
+
+def test_version():
+    assert stml_tf.__version__ in call("--version").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], ["tensorflow", "keras", "pydantic", "rich"]),
+        (["train", "--help"], ["tensorflow", "keras", "pydantic", "rich"]),
+        (["validate", "quickstart"], ["tensorflow", "keras", "rich"]),
+        (["train", "quickstart", "--set", "batch.siz=3"], ["tensorflow", "keras", "rich"]),
+    ],
+)
+def test_what_needs_no_tensorflow_does_not_wait_for_it(arguments, heavy):
+    code = f"""
+import sys
+from stml_tf.cli import main
+try:
+    main({arguments})
+finally:
+    print("loaded:", [name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("loaded: []\n")
+    assert "Traceback" not in done.stderr

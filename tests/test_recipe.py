@@ -1,0 +1,298 @@
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stml_tf.recipe import Recipe, load_recipe, recipe_schema, save_recipe, shipped_recipes
+from stml_tf.recipe_errors import RecipeError
+from stml_tf.recipe_sections import KERAS_BACKBONES, OPTIMIZERS
+
+SMALLEST = {
+    "name": "small",
+    "data": {"name": "glyphs"},
+    "views": {"size": 32},
+    "model": {"backbone": "conv4"},
+    "optimizer": {"learning_rate": 0.001},
+    "training": {"epochs": 3},
+}
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(SMALLEST))
+    return path
+
+
+def refusal(path, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides)
+    return str(caught.value)
+
+
+def test_defaults_are_filled_in(recipe_file):
+    recipe = load_recipe(recipe_file)
+    assert recipe.method == "self_taught"
+    assert recipe.views.crop_scale == (0.16, 1.0)
+    assert recipe.sampling.num_neighbors == 5
+    assert recipe.optimizer.name == "adamp"
+
+
+def test_a_recipe_does_not_change(recipe_file):
+    with pytest.raises(ValidationError, match="frozen"):
+        load_recipe(recipe_file).batch.size = 3
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_found_by_name_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(name).name == name
+    assert shipped_recipes()[name] == load_recipe(name).about != ""
+
+
+def test_a_file_goes_before_a_shipped_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").write_text(json.dumps(SMALLEST))
+    assert load_recipe("quickstart").name == "small"
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["data.train_classes=70", "evaluation.recall_at=[1,10]", 'optimizer.options={"nesterov":true}']]
+)
+def test_what_is_saved_loads_as_it_was(recipe_file, tmp_path, overrides):
+    recipe = load_recipe(recipe_file, overrides)
+    save_recipe(recipe, tmp_path / "saved.json")
+    assert load_recipe(tmp_path / "saved.json") == recipe
+
+
+def test_saving_spells_defaults_out(recipe_file, tmp_path):
+    save_recipe(load_recipe(recipe_file), tmp_path / "saved.json")
+    assert json.loads((tmp_path / "saved.json").read_text())["teacher"]["momentum"] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("override", "get", "value"),
+    [
+        ("batch.size=60", lambda recipe: recipe.batch.size, 60),
+        ("loss.sigma=3", lambda recipe: recipe.loss.sigma, 3.0),
+        ("about=a = b", lambda recipe: recipe.about, "a = b"),
+        ("evaluation.recall_at=[1,100]", lambda recipe: recipe.evaluation.recall_at, (1, 100)),
+        ("optimizer.head_learning_rate=null", lambda recipe: recipe.optimizer.head_learning_rate, None),
+        ("optimizer.options.clipnorm=1.5", lambda recipe: recipe.optimizer.options, {"clipnorm": 1.5}),
+        ('data={"name": "folder", "test": null}', lambda recipe: recipe.data.test, None),
+    ],
+)
+def test_overrides(recipe_file, override, get, value):
+    assert get(load_recipe(recipe_file, [override])) == value
+
+
+def test_the_last_override_stays(recipe_file):
+    assert load_recipe(recipe_file, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_byte_order_mark_is_fine(recipe_file):
+    recipe_file.write_text(json.dumps(SMALLEST), encoding="utf-8-sig")
+    assert load_recipe(recipe_file).name == "small"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        # One key, one value.
+        ("batch.siz=3", 'batch.siz: unknown key; allowed in batch: size; did you mean "size"?'),
+        ("batch.xyz.deep=3", "batch.xyz: unknown key; allowed in batch: size"),
+        ("momentum=0.5", '; did you mean "teacher.momentum"?'),
+        ("Seed=3", '; did you mean "seed"?'),
+        ("data.num_clases=3", ', image_size, seed, train_classes; did you mean "num_classes"?'),
+        ("batch.size.x=3", 'batch.size: {"x": 3} given; allowed: a whole number >= 2'),
+        ('batch.size="12"', 'batch.size: "12" given; allowed: a whole number >= 2'),
+        ("batch.size=12.0", "batch.size: 12.0 given; allowed: a whole number >= 2"),
+        ("batch.size=true", "batch.size: true given; allowed: a whole number >= 2"),
+        ("batch=null", "batch: null given; allowed: an object with size"),
+        ("loss.sigma=0", "loss.sigma: 0 given; allowed: a number > 0"),
+        ("loss.sigma=NaN", "loss.sigma: NaN given; allowed: a number > 0"),
+        ("optimizer.learning_rate=1e999", "optimizer.learning_rate: Infinity given; allowed: a number > 0"),
+        ("teacher.momentum=1", "teacher.momentum: 1 given; allowed: a number >= 0 and < 1"),
+        ("views.flip=1", "views.flip: 1 given; allowed: true or false"),
+        ("views.crop_scale=0.5", "views.crop_scale: 0.5 given; allowed: a list of 2, each a number > 0 and <= 1"),
+        ("views.crop_scale=[0.5]", "views.crop_scale.1: missing; allowed: a number > 0 and <= 1"),
+        ("views.crop_scale=[0.5,2]", "views.crop_scale.1: 2 given; allowed: a number > 0 and <= 1"),
+        ("views.crop_scale=[0.9,0.1]", "views.crop_scale: [0.9, 0.1] given; allowed: the smaller number first"),
+        ("evaluation.recall_at=[]", "recall_at: [] given; allowed: a list with one or more items, each a whole number"),
+        ("evaluation.recall_at=[1,0]", "evaluation.recall_at.1: 0 given; allowed: a whole number >= 1"),
+        ("evaluation.recall_at=[2,1,2]", "recall_at: [2, 1, 2] given; allowed: each K once and ascending, [1, 2]"),
+        ("teacher.start=students", '"students" given; allowed: student, independent; did you mean "student"?'),
+        ("model.backbone=RESNET50", 'model.backbone: "RESNET50" given; allowed: conv4, ConvNeXtTiny, '),
+        ("model.backbone=RESNET50", ', Xception; did you mean "ResNet50"?'),
+        ("model.weights=3", "model.weights: 3 given; allowed: text or null"),
+        ("name=a/b", 'name: "a/b" given; allowed: text of letters, digits, dots, dashes and underscores'),
+        ("data.train_classes=1.0", "data.train_classes: 1.0 given; allowed: a share > 0 and < 1, or a whole number of"),
+        ("data.train_classes=true", "data.train_classes: true given; allowed: a share > 0 and < 1, or a whole number"),
+        ("data.name=glyph", 'data.name: "glyph" given; allowed: folder, glyphs; did you mean "glyphs"?'),
+        ("data.name=[1]", "data.name: [1] given; allowed: folder, glyphs"),
+        ("data={}", "data.name: missing; allowed: folder, glyphs"),
+        ("data=3", "data: 3 given; allowed: an object with name"),
+        ("views={}", "views.size: missing; allowed: a whole number >= 16"),
+        (
+            'optimizer.options={"learning_rate":1}',
+            '{"learning_rate": 1} given; learning_rate is set by optimizer.learning_rate',
+        ),
+        # Keys that do not fit together.
+        ("batch.size=32", "batch.size: 32 given; allowed: a multiple of sampling.num_neighbors (5), such as 30 or 35"),
+        ("sampling.num_neighbors=121", "sampling.num_neighbors: 121 given; allowed: at most batch.size (120), "),
+        ("data.num_classes=10", "batch.size: 120 given; allowed: at most the 60 training images of data, "),
+        ("data.train_classes=1000", "data.train_classes: 1000 given; allowed: a share or a count that leaves some "),
+        ("data.train_classes=0.0001", "train_classes: 0.0001 given; allowed: a share or a count that leaves some of "),
+        ("schedule.warmup_epochs=3", "schedule.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
+        ("evaluation.resize=31", "evaluation.resize: 31 given; allowed: at least views.size (32), "),
+        ("model.weights=imagenet", 'model.weights: "imagenet" given; allowed for conv4: a file or null, '),
+        ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null'),
+        (
+            'data={"name":"folder","test":"b","train_classes":0.5}',
+            'data.test: "b" given together with train_classes 0.5',
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused(recipe_file, override, line):
+    head, *lines = refusal(recipe_file, override).splitlines()
+    assert head == f"{recipe_file} with {override}:"
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+def test_every_problem_is_listed(recipe_file):
+    message = refusal(recipe_file, "seed=-1", "batch.siz=3", "views.size=null")
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  seed", "  views.size", "  batch.siz"]
+    message = refusal(recipe_file, "batch.size=31", "schedule.warmup_epochs=9")
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  batch.size", "  schedule.warmup_epochs"]
+
+
+def test_missing_keys_are_named(tmp_path):
+    path = tmp_path / "empty.json"
+    path.write_text("{}")
+    assert refusal(path) == (
+        f"{path}:\n  name: missing; allowed: text of letters, digits, dots, dashes and underscores that begins with a "
+        "letter or digit\n  data: missing; allowed: an object with name\n  views: missing; allowed: an object with "
+        "num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n  model: missing; allowed: an object with "
+        "backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm\n  optimizer: missing; allowed: an object "
+        "with name, learning_rate, head_learning_rate, weight_decay, options\n  training: missing; allowed: an object "
+        "with epochs, cache_images"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"name": "a",\n\t"seed" 3}',
+            ", line 2, column 9: not JSON: Expecting ':' delimiter\n   \"seed\" 3}\n          ^",
+        ),
+        ("", ", line 1, column 1: not JSON: Expecting value"),
+        ("[1]", ": [1] given; allowed: an object with the keys of a recipe"),
+        ('{"seed": 1, "seed": 2}', ': the key "seed" is given 2 times in one object; keep one'),
+        (b"\xff\xfe\x00", ": not a text file; allowed: JSON in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert refusal(path).startswith(f"{path}{message}")
+
+
+def test_a_missing_recipe_is_refused():
+    message = refusal("recipes/quikstart.json")
+    assert message.startswith("recipes/quikstart.json: no such file; allowed: a JSON file, or a shipped recipe's name")
+    assert message.endswith('did you mean "quickstart"?')
+
+
+@pytest.mark.parametrize("override", ["batch.size", "=3", "batch.=3"])
+def test_a_malformed_override_is_refused(recipe_file, override):
+    assert f'"{override}" given; allowed: key.path=value, such as batch.size=60' in refusal(recipe_file, override)
+
+
+def test_an_override_below_a_value_is_refused(recipe_file):
+    assert "name.x: unknown key, as name is a value and has no keys" in refusal(recipe_file, "name.x=1")
+
+
+def test_train_classes_leave_out_the_default_test_folder(recipe_file):
+    assert load_recipe(recipe_file, ['data={"name":"folder"}']).data.test == "test"
+    assert load_recipe(recipe_file, ['data={"name":"folder","train_classes":0.5}']).data.test is None
+
+
+def test_a_weights_file_has_to_exist_only_before_training(recipe_file, tmp_path):
+    weights = tmp_path / "trunk.weights.h5"
+    overrides = [f"model.weights={weights}"]
+    assert load_recipe(recipe_file, overrides, check_files=False).model.weights == str(weights)
+    weights.touch()
+    assert load_recipe(recipe_file, overrides).model.weights == str(weights)
+
+
+def test_evaluation_may_cut_out_what_it_has_resized(recipe_file):
+    overrides = ["evaluation.size=24", "evaluation.resize=28"]
+    assert load_recipe(recipe_file, overrides).evaluation.resize == 28
+    assert "at least evaluation.size (29)" in refusal(recipe_file, *overrides, "evaluation.size=29")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=5,
+)
+PATHS = [(key,) for key in Recipe.model_fields] + [
+    (section, key)
+    for section, part in load_recipe("quickstart").model_dump().items()
+    if isinstance(part, dict)
+    for key in [*part, "unknown"]
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from(PATHS), value=JSON_VALUES)
+def test_any_value_is_either_taken_or_refused_by_name(tmp_path_factory, path, value):
+    document = json.loads(load_recipe("quickstart").model_dump_json())
+    (document[path[0]] if len(path) == 2 else document)[path[-1]] = value
+    file = tmp_path_factory.mktemp("recipe") / "any.json"
+    file.write_text(json.dumps(document))
+    try:
+        recipe = load_recipe(file)
+    except RecipeError as error:
+        assert str(error).startswith(f"{file}")
+        assert path[0] in str(error)
+    else:
+        save_recipe(recipe, file)
+        assert load_recipe(file) == recipe
+
+
+def test_the_schema_describes_every_key():
+    schema = recipe_schema()
+    parts = [schema, *schema["$defs"].values()]
+    keys = [(key, value) for part in parts for key, value in part.get("properties", {}).items()]
+    assert [key for key, value in keys if not value.get("description")] == []
+    assert {"sigma", "num_neighbors", "train_labels"} <= {key for key, _ in keys}
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["name", "data", "views", "model", "optimizer", "training"]
+
+
+def test_backbones_are_those_of_keras():
+    import keras
+
+    assert {name for name, found in vars(keras.applications).items() if inspect.isfunction(found)} == set(
+        KERAS_BACKBONES
+    )
+
+
+def test_optimizers_are_those_that_can_be_built():
+    from stml_tf.training.optimizers import OPTIMIZERS as BUILT
+
+    newest = {"muon", "schedulefreeadamw"}
+    assert set(OPTIMIZERS) - newest <= set(BUILT) <= set(OPTIMIZERS)
+
+
+def test_tensorflow_is_not_loaded():
+    code = "import sys, stml_tf.recipe as r; r.load_recipe('quickstart'); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
