@@ -95,8 +95,7 @@ def _random_crop(pixels: Tensor, draws: Tensor, *, scale: tuple[float, float], r
     """Cut a box of random area, shape and place; a box that would stick out is cut down to the image."""
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     area = tf.cast(height * width, tf.float32) * (scale[0] + draws[0] * (scale[1] - scale[0]))
-    log_ratio = tf.math.log(ratio[0]) + draws[1] * (tf.math.log(ratio[1]) - tf.math.log(ratio[0]))
-    aspect = tf.exp(log_ratio)
+    aspect = ratio[0] * (ratio[1] / ratio[0]) ** draws[1]
     crop_width = tf.clip_by_value(tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32), 1, width)
     crop_height = tf.clip_by_value(tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32), 1, height)
     top = tf.cast(draws[2] * tf.cast(height - crop_height + 1, tf.float32), tf.int32)

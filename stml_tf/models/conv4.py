@@ -17,8 +17,12 @@ def build_conv4() -> keras.Model:
     inputs = keras.Input((None, None, 3), name="images")
     x = inputs
     for block, channels in enumerate((32, 64, 128, 256), start=1):
-        # No bias: BatchNorm's offset follows.
-        x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"conv{block}")(x)
+        # No bias: BatchNorm's offset follows. The initial scale is PyTorch's: BatchNorm makes the output independent
+        # of it, but not the effective learning rate.
+        initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+        x = layers.Conv2D(
+            channels, 3, padding="same", use_bias=False, kernel_initializer=initializer, name=f"conv{block}"
+        )(x)
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{block}")(x)
         x = layers.ReLU(name=f"relu{block}")(x)
         x = layers.MaxPooling2D(name=f"pool{block}")(x)

@@ -10,7 +10,7 @@ from stml_tf.models.student import AUXILIARY_HEAD
 
 def auxiliary_network(student: keras.Model) -> keras.Model:
     """The part of the student that the teacher averages: images to `g`. Shares the student's weights."""
-    return keras.Model(student.inputs, student.get_layer(AUXILIARY_HEAD).output, name="auxiliary")
+    return keras.Model(student.input, student.get_layer(AUXILIARY_HEAD).output, name="auxiliary")
 
 
 def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Model:

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.loader import evaluation_batches, training_batches
+from stml_tf.data.transforms import evaluation_view, random_view
+
+
+@pytest.fixture
+def images(random):
+    return ImageSet(random.integers(0, 256, (13, 20, 16, 3), dtype=np.uint8))
+
+
+def training(images, epochs, threads=2, seed=0):
+    """`epochs` is consumed: a pair of number and batches an iteration."""
+    remaining = iter(epochs)
+    return training_batches(
+        images,
+        lambda: next(remaining),
+        steps_per_epoch=2,
+        batch_size=4,
+        num_views=2,
+        view=lambda pixels, key: random_view(pixels, key, size=8),
+        preprocess=lambda views: views / 255.0,
+        seed=seed,
+        threads=threads,
+    )
+
+
+BATCHES = np.array([[0, 5, 2, 2], [12, 1, 0, 7]])
+
+
+def test_training_batches_come_as_the_epoch_asks(images):
+    batches = list(training(images, [(0, BATCHES)]))
+    assert [views.shape for views, _ in batches] == [(4, 2, 8, 8, 3)] * 2
+    np.testing.assert_array_equal([ids for _, ids in batches], BATCHES)
+    assert float(tf.reduce_max(batches[0][0])) <= 1.0
+
+
+def test_views_depend_on_seed_epoch_and_place_and_not_on_threads(images):
+    def views(epoch=0, **options):
+        return np.stack([views for views, _ in training(images, [(epoch, BATCHES)], **options)])
+
+    first = views(threads=1)
+    np.testing.assert_array_equal(first, views(threads=4))
+    assert not np.allclose(first, views(epoch=1))
+    assert not np.allclose(first, views(seed=1))
+    assert not np.allclose(first[0, 2], first[0, 3])  # the same image twice in a batch
+    assert not np.allclose(first[0, 0, 0], first[0, 0, 1])  # two views of an image
+
+
+def test_each_pass_asks_for_the_next_epoch(images):
+    dataset = training(images, [(0, BATCHES), (1, BATCHES[::-1])])
+    passes = [[ids.numpy().tolist() for _, ids in dataset] for _ in range(2)]
+    assert passes == [BATCHES.tolist(), BATCHES[::-1].tolist()]
+
+
+def test_evaluation_batches_hold_every_image_in_order(images):
+    dataset = evaluation_batches(
+        images, batch_size=5, view=lambda pixels: evaluation_view(pixels, size=8), preprocess=lambda views: views
+    )
+    views = np.concatenate(list(dataset))
+    expected = [evaluation_view(pixels, size=8) for pixels in images.images]
+    np.testing.assert_allclose(views, expected, atol=1e-4)
+
+
+def test_files_are_decoded(tmp_path, images):
+    paths = []
+    for index, pixels in enumerate(images.images):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    options = {"batch_size": 13, "view": lambda pixels: evaluation_view(pixels, size=8), "preprocess": lambda v: v}
+    from_files = next(iter(evaluation_batches(ImageSet(paths), **options)))
+    from_memory = next(iter(evaluation_batches(images, **options)))
+    np.testing.assert_array_equal(from_files, from_memory)
