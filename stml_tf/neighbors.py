@@ -30,16 +30,16 @@ def nearest_neighbors(
         queries: `[num_queries, dim]`, any finite numbers, array or tensor; need not be normalised.
         gallery: `[num_gallery, dim]`, likewise. None searches the queries among themselves; then a row's nearest
             neighbour is always itself, even beside duplicates, unless `exclude_self` leaves it out.
-        k: how many neighbours, at most the number of candidates.
-        exclude_self: leave each row's own index out, wherever it would rank. Needs `gallery` to be None.
-        chunk_size: about `chunk_size**2` distances are held at a time.
+        k: How many neighbours, at most the number of candidates.
+        exclude_self: Leave each row's own index out, wherever it would rank. Needs `gallery` to be None.
+        chunk_size: About `chunk_size**2` distances are held at a time.
 
     Returns:
         Distances, float32 `[num_queries, k]`, ascending, and indices into the gallery, int64 `[num_queries, k]`.
         Among equal distances the lower index comes first.
 
     Raises:
-        ValueError: for empty, mismatched or non-finite embeddings, a `k` beyond the candidates, or `exclude_self` with
+        ValueError: For empty, mismatched or non-finite embeddings, a `k` beyond the candidates, or `exclude_self` with
             a gallery.
     """
     chunks = neighbor_chunks(queries, gallery, k=k, exclude_self=exclude_self, chunk_size=chunk_size)
@@ -58,9 +58,9 @@ def neighbor_chunks(
     Args:
         queries: `[num_queries, dim]`; this and the rest as for `nearest_neighbors`, and so are the errors.
         gallery: `[num_gallery, dim]` or None.
-        k: how many neighbours.
-        exclude_self: leave each row's own index out.
-        chunk_size: about `chunk_size**2` distances are held at a time.
+        k: How many neighbours.
+        exclude_self: Leave each row's own index out.
+        chunk_size: About `chunk_size**2` distances are held at a time.
 
     Returns:
         An iterator over `(rows, distances [rows, k], indices [rows, k])`; `rows` is a slice of the queries.

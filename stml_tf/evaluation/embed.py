@@ -21,17 +21,17 @@ def embed(
     """Embed every image of a dataset.
 
     Args:
-        model_fn: takes a batch of the dataset, `[batch, height, width, channels]`; returns embeddings `[batch, dim]`.
-        dataset: batches of preprocessed images.
-        count: how many images the dataset holds.
-        normalize: divide each embedding by its length. A zero embedding stays zero.
-        on_progress: called after each batch with the number of images embedded so far.
+        model_fn: Takes a batch of the dataset, `[batch, height, width, channels]`; returns embeddings `[batch, dim]`.
+        dataset: Batches of preprocessed images.
+        count: How many images the dataset holds.
+        normalize: Divide each embedding by its length. A zero embedding stays zero.
+        on_progress: Called after each batch with the number of images embedded so far.
 
     Returns:
         Float32 `[count, dim]`.
 
     Raises:
-        ValueError: if the dataset holds more or fewer images than `count`, or an embedding is NaN or infinite.
+        ValueError: If the dataset holds more or fewer images than `count`, or an embedding is NaN or infinite.
     """
     embeddings: np.ndarray | None = None
     done = 0
@@ -63,16 +63,16 @@ def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) ->
     """Take the pixels themselves as embeddings: what an image search reaches with no network at all.
 
     Args:
-        dataset: batches of preprocessed images, `[batch, height, width, channels]`.
-        count: how many images the dataset holds.
-        largest_side: larger images are averaged over squares down to at most this many pixels a side, which bounds
+        dataset: Batches of preprocessed images, `[batch, height, width, channels]`.
+        count: How many images the dataset holds.
+        largest_side: Larger images are averaged over squares down to at most this many pixels a side, which bounds
             memory and hardly moves distances.
 
     Returns:
         Float32 `[count, pixels * channels]`, not normalised.
 
     Raises:
-        ValueError: as `embed` does.
+        ValueError: As `embed` does.
     """
 
     def flatten(images: Any) -> np.ndarray:

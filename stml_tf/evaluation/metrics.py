@@ -35,9 +35,9 @@ def retrieval_metrics(
     Args:
         embeddings: `[num_queries, dim]`, any finite numbers, taken as they are: normalise beforehand or not.
         labels: `[num_queries]`, integers.
-        recall_at: the K of Recall@K. A K beyond the number of candidates looks at all candidates, so that a small test
+        recall_at: The K of Recall@K. A K beyond the number of candidates looks at all candidates, so that a small test
             set can be measured with the usual settings.
-        nmi: also cluster `embeddings` into as many clusters as there are classes.
+        nmi: Also cluster `embeddings` into as many clusters as there are classes.
         gallery_embeddings: `[num_gallery, dim]`, what to search; None searches `embeddings`, each row's own index left
             out.
         gallery_labels: `[num_gallery]`, integers; needed with `gallery_embeddings`.
@@ -47,7 +47,7 @@ def retrieval_metrics(
         were averaged over, and `queries_without_match`, how many were left out because nothing else has their class.
 
     Raises:
-        ValueError: for labels that do not fit the embeddings, a K below 1, half a gallery, embeddings that
+        ValueError: For labels that do not fit the embeddings, a K below 1, half a gallery, embeddings that
             `stml_tf.neighbors` refuses, or if no query has a match.
     """
     embeddings = np.asarray(embeddings)

@@ -31,6 +31,7 @@ class ProgressCallback(keras.callbacks.Callback):
         self._task: TaskID | None = None
         self._epoch_started = 0.0
         self._batches = 0
+        self._shown = 0.0
 
     def __enter__(self) -> ProgressCallback:
         return self
@@ -91,7 +92,6 @@ class ProgressCallback(keras.callbacks.Callback):
             loss="",
             speed="",
         )
-        self._shown = 0.0
         self._progress.start()
 
     def _due(self) -> bool:

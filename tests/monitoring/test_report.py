@@ -1,0 +1,45 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from stml_tf.monitoring.report import metrics_table
+
+ROWS = {
+    "raw pixels": {"recall@1": 0.292, "recall@2": 0.4, "recall@8": 0.61, "map@r": 0.1, "queries": 20},
+    "after training": {"recall@1": 0.6154, "recall@2": 0.7, "recall@8": 0.5, "queries": 20},
+}
+
+
+def rendered(table, **options):
+    console = Console(file=StringIO(), width=100, **options)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_percentages_with_one_decimal_in_order():
+    text = rendered(metrics_table(ROWS, title="Unseen classes"))
+    lines = [line.replace("│", " ").replace("┃", " ").split() for line in text.splitlines()]
+    assert "Unseen classes" in text and "percent" in text
+    assert ["R@1", "R@2", "R@8", "MAP@R"] in lines
+    assert ["raw", "pixels", "29.2", "40.0", "61.0", "10.0"] in lines
+    assert ["after", "training", "61.5", "70.0", "50.0", "–"] in lines
+
+
+def test_the_best_of_a_column_is_bold():
+    text = rendered(metrics_table(ROWS), force_terminal=True, color_system="standard")
+    assert "\x1b[1m61.5\x1b[0m" in text and "\x1b[1m61.0\x1b[0m" in text
+    assert "\x1b[1m29.2" not in text and "\x1b[1m50.0" not in text
+    alone = rendered(metrics_table({"one": {"recall@1": 0.5}}), force_terminal=True, color_system="standard")
+    assert "50.0" in alone and "\x1b[1m50.0" not in alone
+
+
+def test_columns_follow_k_as_a_number():
+    text = rendered(metrics_table({"x": {"recall@10": 0.5, "recall@2": 0.2, "nmi": 0.7, "r_precision": 0.1}}))
+    assert text.index("R@2") < text.index("R@10") < text.index("R-precision") < text.index("NMI")
+
+
+@pytest.mark.parametrize("rows", [{}, {"x": {"queries": 3}}])
+def test_nothing_to_show(rows):
+    with pytest.raises(ValueError, match="no metrics to show"):
+        metrics_table(rows)
