@@ -120,7 +120,7 @@ def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"a list with one or more items, each {_allowed(part['items'], schema)}"
     if "pattern" in part:
         return "text of letters, digits, dots, dashes and underscores that begins with a letter or digit"
-    bounds = [f"{sign} {part[key]}" for key, sign in BOUNDS.items() if key in part]
+    bounds = [f"{sign} {part[key]:g}" for key, sign in BOUNDS.items() if key in part]
     return " ".join([NOUNS[part["type"]], " and ".join(bounds)]).strip()
 
 
