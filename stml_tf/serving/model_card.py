@@ -1,0 +1,55 @@
+"""The model card beside an export, filled in from the template that `saved_models/README.md` shows and explains."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+# Installed with the package, or at the top of a checkout.
+_TEMPLATES = (
+    Path(__file__).parents[1] / "shipped_model_card" / "README.md",
+    Path(__file__).parents[2] / "saved_models" / "README.md",
+)
+_NOT_RECORDED = "Not recorded."
+
+
+def render_model_card(metadata: Mapping[str, Any]) -> str:
+    """Fills in the template.
+
+    Args:
+        metadata: what the export knows (`embedding_dim`, `size`, `resize`, `normalize`, `version`, `exported`,
+            `software`) and what it was told: `name`, `about`, `data` (text), `recipe` and `metrics` (tables). What is
+            not there is said to be not recorded.
+
+    Returns:
+        The card, Markdown.
+    """
+    path = next(path for path in _TEMPLATES if path.is_file())
+    template = re.search(r"^````markdown\n(.*?)^````$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return Template(template[1]).substitute(
+        name=metadata.get("name", "Embedding network"),
+        about=metadata.get("about") or _NOT_RECORDED,
+        data=metadata.get("data") or _NOT_RECORDED,
+        metrics=_table(metadata.get("metrics", {})),
+        recipe=_code(metadata["recipe"]) if "recipe" in metadata else _NOT_RECORDED,
+        embedding_dim=metadata["embedding_dim"],
+        normalized="L2-normalised" if metadata["normalize"] else "not normalised",
+        size=metadata["size"],
+        resize=metadata["resize"],
+        version=metadata["version"],
+        exported=metadata["exported"],
+        software=", ".join(f"{name} {version}" for name, version in metadata["software"].items()),
+    )
+
+
+def _table(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return _NOT_RECORDED
+    rows = [f"| {name} | {f'{value:.4f}' if isinstance(value, float) else value} |" for name, value in metrics.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
+
+
+def _code(recipe: Mapping[str, Any]) -> str:
+    return f"```json\n{json.dumps(recipe, indent=2, ensure_ascii=False)}\n```"
