@@ -27,8 +27,8 @@ def render_model_card(metadata: Mapping[str, Any]) -> str:
         The card, Markdown.
     """
     path = next(path for path in _TEMPLATES if path.is_file())
-    template = re.search(r"^````markdown\n(.*?)^````$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return Template(template[1]).substitute(
+    (template,) = re.findall(r"^````markdown\n(.*?)^````$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return Template(template).substitute(
         name=metadata.get("name", "Embedding network"),
         about=metadata.get("about") or _NOT_RECORDED,
         data=metadata.get("data") or _NOT_RECORDED,

@@ -27,7 +27,7 @@ class AdamP(keras.optimizers.Optimizer):
     `weight_decay` is decoupled and scaled by the learning rate, `w *= 1 - learning_rate * weight_decay`, and by
     `wd_ratio` as well where the update was projected. `exclude_from_weight_decay` works as on any Keras optimizer.
 
-    Arguments:
+    Args:
         learning_rate: float, or a `LearningRateSchedule`.
         beta_1: decay of the mean of the gradients, in [0, 1).
         beta_2: decay of the mean of the squared gradients, in [0, 1).

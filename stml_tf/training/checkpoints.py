@@ -50,7 +50,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints in a folder: the last `keep` of them, and the best one.
 
-    Arguments:
+    Args:
         folder: where they lie; made with the first one.
         keep: how many of the last to keep, 1 or more.
         best_by: the metric whose highest value is best. The best checkpoint is never deleted.

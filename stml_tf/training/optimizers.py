@@ -29,7 +29,7 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Builds the optimizer of a name.
 
-    Arguments:
+    Args:
         name: "adamp", or the lower-case name of any Keras optimizer.
         learning_rate: float, or a `LearningRateSchedule`.
         weight_decay: decoupled weight decay per unit of learning rate, 0 or more.
@@ -57,9 +57,9 @@ def build_optimizer(
 
 def _options(optimizer: type[keras.optimizers.Optimizer]) -> set[str]:
     # The classes it is built on name the arguments that it hands on as **kwargs.
-    parameters = [inspect.signature(base.__init__).parameters.values() for base in optimizer.__mro__[:-1]]
+    parameters = [inspect.signature(base).parameters.values() for base in optimizer.__mro__[:-1]]
     named = {p.name for group in parameters for p in group if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return named - {"self", "learning_rate", "weight_decay"}
+    return named - {"learning_rate", "weight_decay"}
 
 
 def _nearest(given: str, allowed: Mapping[str, Any] | set[str]) -> str:

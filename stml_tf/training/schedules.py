@@ -18,7 +18,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     e < W, and from there on `learning_rate * (1 + cos(pi * (e - W) / (E - W))) / 2` for `cosine`. It stays at the end's
     value after epoch E. `by="step"` counts steps in place of epochs.
 
-    Arguments:
+    Args:
         learning_rate: the highest rate, positive.
         name: "cosine" or "constant".
         epochs: number of epochs, 1 or more.
