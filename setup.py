@@ -12,20 +12,25 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["stml_tf", "stml_tf.*"]), "stml_tf.shipped_recipes"],
-    # The recipes lie at the top of the repository, where people look for them, and are installed inside the package,
-    # where `stml-tf train quickstart` finds them from any folder.
-    package_dir={"stml_tf.shipped_recipes": "recipes"},
-    package_data={"stml_tf.shipped_recipes": ["*.json"]},
+    packages=[
+        *find_packages(include=["stml_tf", "stml_tf.*"]),
+        "stml_tf.shipped_recipes",
+        "stml_tf.shipped_model_card",
+    ],
+    # Recipes and model card lie at the top of the repository, where people look for them, and are installed inside the
+    # package, where `stml-tf train quickstart` finds them from any folder.
+    package_dir={"stml_tf.shipped_recipes": "recipes", "stml_tf.shipped_model_card": "saved_models"},
+    package_data={"stml_tf.shipped_recipes": ["*.json"], "stml_tf.shipped_model_card": ["README.md"]},
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.8",
         "numpy>=1.26",
         "tensorboard>=2.18",
         "click>=8.1",
-        "pydantic>=2.7",
+        "pydantic>=2.9",
         "pillow>=10.3",
         "matplotlib>=3.8",
+        "fonttools>=4.43",
         "scikit-learn>=1.4",
         "rich>=13.7",
     ],

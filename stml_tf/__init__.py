@@ -13,8 +13,8 @@ __all__ = ["evaluate", "export", "load_recipe", "train"]
 _HOMES = {
     "load_recipe": "stml_tf.recipe",
     "train": "stml_tf.experiment",
-    "evaluate": "stml_tf.experiment",
-    "export": "stml_tf.experiment",
+    "evaluate": "stml_tf.finished_run",
+    "export": "stml_tf.finished_run",
 }
 
 

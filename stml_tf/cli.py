@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from stml_tf import __version__
-from stml_tf.quiet import hush_tensorflow
+from stml_tf.quiet import hush_tensorflow, import_tensorflow
 
 # What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
@@ -53,12 +53,19 @@ def train(
         from stml_tf.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides)
+        # What can be refused is refused before TensorFlow loads.
+        from stml_tf.data.datasets import open_catalog
+        from stml_tf.run_folder import RunFolder
 
+        run_dir = run_dir or Path("runs") / loaded.name
+        if not (overwrite or dry_run):
+            RunFolder(run_dir).refuse_existing()
+        catalog = open_catalog(data_dir=data_dir, **loaded.data.model_dump())
+
+        import_tensorflow()
         from stml_tf import experiment
 
-        experiment.train(
-            loaded, data_dir=data_dir, run_dir=run_dir, overwrite=overwrite, dry_run=dry_run, verbose=verbose
-        )
+        experiment.train(loaded, catalog=catalog, run_dir=run_dir, overwrite=overwrite, dry_run=dry_run)
 
 
 @main.command()
@@ -68,9 +75,10 @@ def train(
 def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> None:
     """Measure retrieval with the network of a run's folder, or with a SavedModel."""
     with _errors_as_messages(verbose):
-        from stml_tf import experiment
+        import_tensorflow()
+        from stml_tf import finished_run
 
-        for name, value in experiment.evaluate(run_or_saved_model, data_dir=data_dir).items():
+        for name, value in finished_run.evaluate(run_or_saved_model, data_dir=data_dir).items():
             click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
 
 
@@ -81,9 +89,10 @@ def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> 
 def export(run: Path, out: Path, verbose: bool) -> None:
     """Write the network of the folder RUN as a SavedModel to the folder OUT."""
     with _errors_as_messages(verbose):
-        from stml_tf import experiment
+        import_tensorflow()
+        from stml_tf import finished_run
 
-        click.echo(f"SavedModel written to {experiment.export(run, out)}")
+        click.echo(f"SavedModel written to {finished_run.export(run, out)}")
 
 
 @main.command()

@@ -41,6 +41,7 @@ def training_batches(
     Returns:
         Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64.
     """
+    fold_in = tf.random.experimental.stateless_fold_in
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
         epoch, batches = epoch_indices()
@@ -49,9 +50,8 @@ def training_batches(
 
     def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         pixels = _read(images, index)
-        row_seed = tf.random.experimental.stateless_fold_in(key[:2], key[2])
-        views = [view(pixels, tf.random.experimental.stateless_fold_in(row_seed, number)) for number in range(num_views)]
-        return tf.stack(views), index
+        row_seed = fold_in(key[:2], key[2])
+        return tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)]), index
 
     signature = (tf.TensorSpec([], tf.int64), tf.TensorSpec([3], tf.int32))
     return (

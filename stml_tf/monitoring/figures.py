@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["figure_to_png", "pick_queries", "retrieval_figure", "save_figure"]
+from stml_tf.neighbors import nearest_neighbors
+
+__all__ = ["figure_to_png", "learning_figure", "pick_queries", "retrieval_figure", "save_figure"]
 
 # An image and whether it is right; None where nobody knows.
 Neighbor = tuple[np.ndarray, bool | None]
@@ -90,6 +92,45 @@ def retrieval_figure(
         x += width * (cell + _COLUMN_GAP) - _COLUMN_GAP + _BLOCK_GAP
     _explain_marks(figure, height)
     return figure
+
+
+def learning_figure(
+    pixels_of: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    *,
+    before: np.ndarray,
+    after: np.ndarray,
+    num_queries: int = 8,
+    num_neighbors: int = 5,
+    seed: int = 0,
+) -> Figure:
+    """Draw what training has changed: the same queries' neighbours in the embeddings before and after it.
+
+    Args:
+        pixels_of: From an index to the image, see `retrieval_figure`.
+        labels: `[num_images]` integers.
+        before: `[num_images, dim]` embeddings before training.
+        after: `[num_images, dim]` embeddings after it.
+        num_queries: Rows, each a query of another class.
+        num_neighbors: Neighbours shown of each query, itself left out; fewer where there are fewer images.
+        seed: Of the choice of queries.
+
+    Returns:
+        What `retrieval_figure` draws.
+    """
+    queries = pick_queries(labels, num_queries, seed)
+    shown = min(num_neighbors, len(labels) - 1)
+
+    def neighbors(embeddings: np.ndarray) -> list[list[Neighbor]]:
+        _, found = nearest_neighbors(embeddings[queries], embeddings, k=shown + 1)
+        # By index, not by place: an exact duplicate may come before the query itself.
+        others = [[index for index in row if index != query][:shown] for query, row in zip(queries, found, strict=True)]
+        return [
+            [(pixels_of(index), bool(labels[index] == labels[query])) for index in row]
+            for query, row in zip(queries, others, strict=True)
+        ]
+
+    return retrieval_figure([pixels_of(query) for query in queries], neighbors(before), neighbors(after))
 
 
 def figure_to_png(figure: Figure, *, dpi: int = 100) -> bytes:

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-__all__ = ["ProgressCallback"]
+__all__ = ["ProgressCallback", "inspection_progress"]
+
+
+@contextmanager
+def inspection_progress(total: int, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar while images are inspected; gives the function to call with how many are done, and how many there are."""
+    with Progress(
+        TextColumn("checking images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("checking", total=total)
+        yield lambda done, _: progress.update(task, completed=done)
 
 
 class ProgressCallback(keras.callbacks.Callback):

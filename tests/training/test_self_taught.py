@@ -58,7 +58,9 @@ def test_logs_are_finite_and_shares_are_shares(data):
     assert np.all(np.isfinite(list(logs.values())))
     # Two views of an image are always in each other's context: at least one in fifteen pairs is positive.
     assert 1 / 15 <= logs["positive_share"][0] <= 1
-    np.testing.assert_allclose(logs["loss"][0], logs["relaxed_contrastive"][0] + logs["self_distillation"][0], rtol=1e-5)
+    np.testing.assert_allclose(
+        logs["loss"][0], logs["relaxed_contrastive"][0] + logs["self_distillation"][0], rtol=1e-5
+    )
 
 
 def test_the_teacher_may_move_before_the_step_as_in_the_authors_code(data):

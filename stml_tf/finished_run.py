@@ -1,0 +1,101 @@
+"""What can be done with a run that has ended: measure it again, on other data too, and export it."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.datasets import open_catalog
+from stml_tf.data.loader import pixels_of
+from stml_tf.evaluation import embed, retrieval_metrics
+from stml_tf.experiment import build_model, embedder, export_student, fixed_views
+from stml_tf.recipe import Recipe, load_recipe
+from stml_tf.run_folder import RunFolder
+from stml_tf.training.checkpoints import Checkpoint, Checkpoints
+
+
+def evaluate(source: Path, *, data_dir: Path | None = None) -> dict[str, float]:
+    """Measure retrieval with the network of a run's last checkpoint, or with a SavedModel, on the recipe's test images.
+
+    Args:
+        source: A run folder, or a SavedModel: a version's folder, or the one above, whose newest version is taken.
+        data_dir: Where the recipe's data paths start from.
+
+    Returns:
+        What `retrieval_metrics` returns.
+
+    Raises:
+        ValueError: If the folder is neither, or there are no test images.
+    """
+    saved_model = _saved_model_in(source)
+    if saved_model is not None:
+        recipe = load_recipe(saved_model / "assets.extra" / "recipe.json", check_files=False)
+        images = _test_images(recipe, data_dir)
+        embeddings = _embed_with_saved_model(saved_model, images)
+    else:
+        recipe = RunFolder(source).recipe()
+        images = _test_images(recipe, data_dir)
+        student, _ = _restored_student(source, recipe)
+        embeddings = embed(
+            embedder(student),
+            fixed_views(recipe, images),
+            count=len(images),
+            normalize=recipe.evaluation.normalize,
+        )
+    return retrieval_metrics(
+        embeddings, images.labels, recall_at=recipe.evaluation.recall_at, nmi=recipe.evaluation.nmi
+    )
+
+
+def export(run_dir: Path, out: Path) -> Path:
+    """Write the network of a run's last checkpoint as the next version of a SavedModel.
+
+    Args:
+        run_dir: A run folder.
+        out: Folder of the SavedModel's versions, such as `saved_models/birds`.
+
+    Returns:
+        The version's folder, such as `saved_models/birds/1`.
+
+    Raises:
+        ValueError: If the folder is no run, or holds no intact checkpoint.
+    """
+    recipe = RunFolder(run_dir).recipe()
+    student, checkpoint = _restored_student(run_dir, recipe)
+    return export_student(recipe, student, out, {k: v for k, v in checkpoint.metrics.items() if v is not None})
+
+
+def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpoint]:
+    checkpoints = Checkpoints(RunFolder(run_dir).checkpoints)
+    checkpoint = checkpoints.latest()
+    if checkpoint is None:
+        raise ValueError(f"{run_dir} holds no intact checkpoint: train again with --overwrite.")
+    model = build_model(recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})}))
+    checkpoints.restore(model, checkpoint)
+    return model.student, checkpoint
+
+
+def _test_images(recipe: Recipe, data_dir: Path | None) -> ImageSet:
+    images = open_catalog(data_dir=data_dir, **recipe.data.model_dump()).test
+    if images is None:
+        raise ValueError(
+            f"The recipe {recipe.name} has no test images to evaluate on: its data.test is null. Set it to a folder "
+            "with one folder a class."
+        )
+    return images
+
+
+def _saved_model_in(source: Path) -> Path | None:
+    """The SavedModel at `source`, or its newest version below, or None."""
+    versions = sorted((path for path in source.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    found = [path for path in (source, *reversed(versions)) if (path / "saved_model.pb").exists()]
+    return found[0] if found else None
+
+
+def _embed_with_saved_model(saved_model: Path, images: ImageSet) -> np.ndarray:
+    signature = tf.saved_model.load(str(saved_model)).signatures["pixels"]
+    # One at a time: files differ in size, and a batch of pixels has one size.
+    pixels = (pixels_of(images, index)[None] for index in range(len(images)))
+    return embed(lambda batch: signature(pixels=batch)["embedding"], pixels, count=len(images), normalize=False)

@@ -1,0 +1,87 @@
+"""What happens around the steps: neighbours anew, measuring, checkpoints, and stopping when numbers go wrong."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from stml_tf.neighbors import nearest_neighbors
+from stml_tf.training.checkpoints import Checkpoints
+
+
+class TrainingStopped(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to do."""
+
+
+class NeighborBatchesCallback(keras.callbacks.Callback):
+    """Finds every image's nearest neighbours at the start of an epoch and lays out its batches.
+
+    Args:
+        embed: Gives the student's `g` of all training images, `[num_images, teacher_dim]`, Euclidean, not normalised.
+        batches: From the epoch's number and the neighbours `[num_images, num_neighbors]`, each image itself first, to
+            `[steps_per_epoch, batch_size]` image indices.
+        num_neighbors: Images in a group, the query included.
+    """
+
+    def __init__(
+        self, embed: Callable[[], np.ndarray], batches: Callable[[int, np.ndarray], np.ndarray], *, num_neighbors: int
+    ) -> None:
+        super().__init__()
+        self.embed = embed
+        self.batches = batches
+        self.num_neighbors = num_neighbors
+        self._current: tuple[int, np.ndarray] | None = None
+
+    def current(self) -> tuple[int, np.ndarray]:
+        """The epoch that runs, and its batches: what `training_batches` asks for."""
+        if self._current is None:
+            raise ValueError("No epoch has begun: give this callback to `fit` before its dataset is iterated.")
+        return self._current
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        _, neighbors = nearest_neighbors(self.embed(), k=self.num_neighbors)
+        self._current = (epoch, self.batches(epoch, neighbors))
+
+
+class MeasureCallback(keras.callbacks.Callback):
+    """Adds what `measure` returns to the logs of each epoch. Stands before the callbacks that read the logs."""
+
+    def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
+        super().__init__()
+        self.measure = measure
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs.update(self.measure())
+
+
+class CheckpointCallback(keras.callbacks.Callback):
+    """Writes a checkpoint at the end of each epoch."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        super().__init__()
+        self.checkpoints = checkpoints
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        step = int(self.model.optimizer.iterations)
+        self.checkpoints.save(self.model, epoch=epoch + 1, step=step, metrics=metrics)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Stops a run whose loss or gradient is no longer a number, before a checkpoint keeps it.
+
+    Raises:
+        TrainingStopped: From the first step after which a logged value is NaN or infinite.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        bad = [name for name, value in (logs or {}).items() if not math.isfinite(float(value))]
+        if bad:
+            raise TrainingStopped(
+                f"Training stopped at step {int(self.model.optimizer.iterations)}: {', '.join(bad)} became NaN or "
+                "infinite. The checkpoints of the epochs before are intact. Lower optimizer.learning_rate, or give "
+                "schedule.warmup_epochs."
+            )
