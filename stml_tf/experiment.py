@@ -29,7 +29,6 @@ from stml_tf.monitoring import (
     metrics_table,
     pseudo_label_agreement,
 )
-from stml_tf.pseudo_labels import self_taught_similarity
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import export_saved_model
@@ -187,6 +186,7 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> SelfTaughtModel:
         delta=recipe.loss.delta,
         momentum=recipe.teacher.momentum,
         teacher_start=recipe.teacher.start,
+        teacher_center=recipe.teacher.center,
         teacher_update=recipe.teacher.update,
     )
 
@@ -264,15 +264,9 @@ def _agreement(model: SelfTaughtModel, dataset: tf.data.Dataset, labels: np.ndar
         return {}
     scores = []
     for views, image_ids in dataset.take(AGREEMENT_BATCHES):
-        num_views = views.shape[1]
-        rows = np.repeat(image_ids, num_views)
-        similarity = self_taught_similarity(
-            model.teacher(tf.reshape(views, (-1, *views.shape[2:])), training=False),
-            rows,
-            num_neighbors=model.num_neighbors * num_views,
-            sigma=model.sigma,
-        )
-        scores.append(pseudo_label_agreement(similarity.combined, labels[rows], rows))
+        rows = np.repeat(image_ids, views.shape[1])
+        similarity = model.pseudo_labels(views, image_ids).combined
+        scores.append(pseudo_label_agreement(similarity, labels[rows], rows))
     found = [score for score in scores if not np.isnan(score)]
     return {"agreement": float(np.mean(found))} if found else {}
 

@@ -35,9 +35,10 @@ def distances(embeddings: Tensor) -> Tensor:
         `[batch, batch]` float32, symmetric, at least 0.
     """
     squared = squared_distances(embeddings)
-    positive = squared > 0.0
-    # The root's gradient at 0 is infinite, and infinity times a mask of 0 is NaN: the root must never see a 0.
-    return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
+    # The root's gradient at 0 is infinite, and infinity times a mask of 0 is NaN: the root must never see a 0. A NaN
+    # is no 0 and stays one, so that a diverged network shows in its loss.
+    zero = squared <= 0.0
+    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, squared)))
 
 
 def relative_distances(embeddings: Tensor) -> Tensor:

@@ -177,6 +177,11 @@ class Teacher(Section):
     start: Literal["student", "independent"] = Field(
         "student", description="Begin as a copy of the student, or with a head of its own random weights."
     )
+    center: bool = Field(
+        False,
+        description="Take the batch's mean off the teacher's embeddings before they are compared: allows a small "
+        "loss.sigma. The paper does not.",
+    )
     update: Literal["after", "before"] = Field("after", description="Move after or before the optimizer's step.")
 
 

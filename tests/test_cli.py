@@ -40,8 +40,9 @@ def experiment(monkeypatch):
     fake.train = recorder("train", Path("runs/quickstart"))
     fake.evaluate = recorder("evaluate", {"recall@1": 0.51234, "num_queries": 40})
     fake.export = recorder("export", Path("somewhere"))
-    monkeypatch.setitem(sys.modules, "stml_tf.experiment", fake)
-    monkeypatch.setattr(stml_tf, "experiment", fake, raising=False)
+    for module in ("experiment", "finished_run"):
+        monkeypatch.setitem(sys.modules, f"stml_tf.{module}", fake)
+        monkeypatch.setattr(stml_tf, module, fake, raising=False)
     monkeypatch.setitem(sys.modules, "stml_tf.training", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "stml_tf.training.callbacks", SimpleNamespace(TrainingStopped=TrainingStopped))
     return fake
@@ -57,14 +58,40 @@ def test_train_passes_everything_on(experiment, tmp_path):
     assert (result.exit_code, result.output) == (0, "")
     [(name, args, kwargs)] = experiment.calls
     assert (name, args) == ("train", (load_recipe("quickstart", ["seed=7", "batch.size=40"]),))
-    folders = {"data_dir": tmp_path, "run_dir": Path("here")}
-    assert kwargs == {**folders, "overwrite": True, "dry_run": True, "verbose": False}
+    assert kwargs.pop("catalog").name == "glyphs"
+    assert kwargs == {"run_dir": Path("here"), "overwrite": True, "dry_run": True}
 
 
 def test_train_does_nothing_it_was_not_told_to(experiment):
     assert call("train", "quickstart").exit_code == 0
-    expected = {"data_dir": None, "run_dir": None, "overwrite": False, "dry_run": False, "verbose": False}
-    assert experiment.calls[0][2] == expected
+    [(_, _, kwargs)] = experiment.calls
+    del kwargs["catalog"]
+    assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "dry_run": False}
+
+
+def test_missing_data_and_an_existing_run_are_refused_before_tensorflow_loads(tmp_path):
+    """In a process of its own, where TensorFlow is not loaded yet."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "recipe.json").touch()
+    for arguments, message in (
+        (["omniglot"], "say where with --data-dir"),
+        (["omniglot", "--data-dir", str(tmp_path / "empty")], "has no folders"),
+        (["quickstart", "--run-dir", str(tmp_path / "taken")], "holds a run already"),
+    ):
+        code = f"""
+import sys
+from stml_tf.cli import main
+try:
+    main(["train", *{arguments}])
+finally:
+    print("loaded:", [name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == "loaded: []\n"
 
 
 def test_evaluate_prints_the_metrics(experiment, tmp_path):

@@ -38,3 +38,7 @@ def test_coinciding_rows_have_finite_gradients(rows):
         total = tf.reduce_sum(relative_distances(x))
     assert np.isfinite(total)
     assert np.all(np.isfinite(tape.gradient(total, x)))
+
+
+def test_a_nan_is_not_hidden():
+    assert np.isnan(np.asarray(relative_distances(np.array([[1.0], [np.nan], [2.0]])))).any()

@@ -11,7 +11,7 @@ from keras import ops
 
 from stml_tf.losses import relaxed_contrastive_loss, self_distillation_loss
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
-from stml_tf.pseudo_labels import self_taught_similarity
+from stml_tf.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
 
 Tensor = Any
 
@@ -30,6 +30,10 @@ class SelfTaughtModel(keras.Model):
         delta: Margin of the relaxed contrastive loss.
         momentum: Share of the teacher that stays at each step, in [0, 1).
         teacher_start: "student" or "independent", see `build_teacher`.
+        teacher_center: Whether the batch's mean is taken off the teacher's embeddings before they are compared. The
+            losses see differences of embeddings alone, so nothing holds that mean in place, yet it takes part in the
+            teacher's angles: as it grows all pairs look alike, and a small `sigma` makes that feed on itself. The paper
+            does not centre.
         teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
 
     Raises:
@@ -45,6 +49,7 @@ class SelfTaughtModel(keras.Model):
         delta: float = 1.0,
         momentum: float = 0.999,
         teacher_start: str = "student",
+        teacher_center: bool = False,
         teacher_update: str = "after",
         **kwargs: Any,
     ) -> None:
@@ -60,6 +65,7 @@ class SelfTaughtModel(keras.Model):
         self.delta = delta
         self.momentum = momentum
         self.teacher_start = teacher_start
+        self.teacher_center = teacher_center
         self.teacher_update = teacher_update
         self.head_optimizer: keras.optimizers.Optimizer | None = None
         self._means = {
@@ -94,18 +100,31 @@ class SelfTaughtModel(keras.Model):
         embeddings, _ = self.student(images, training=False)
         return ops.divide_no_nan(embeddings, ops.norm(embeddings, axis=1, keepdims=True))
 
-    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        views, image_ids = data
-        num_views = views.shape[1]
-        images = ops.reshape(views, (-1, *views.shape[2:]))
-        image_ids = ops.repeat(image_ids, num_views)
+    def pseudo_labels(self, views: Tensor, image_ids: Tensor) -> SelfTaughtSimilarity:
+        """The teacher's opinion of a batch.
 
-        similarity = self_taught_similarity(
-            self.teacher(images, training=False),
-            image_ids,
+        Args:
+            views: `[batch, num_views, height, width, channels]`, preprocessed.
+            image_ids: `[batch]` integers.
+
+        Returns:
+            Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
+        """
+        num_views = views.shape[1]
+        embeddings = self.teacher(ops.reshape(views, (-1, *views.shape[2:])), training=False)
+        if self.teacher_center:
+            embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
+        return self_taught_similarity(
+            embeddings,
+            ops.repeat(image_ids, num_views),
             num_neighbors=self.num_neighbors * num_views,
             sigma=self.sigma,
         )
+
+    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        views, image_ids = data
+        images = ops.reshape(views, (-1, *views.shape[2:]))
+        similarity = self.pseudo_labels(views, image_ids)
         with tf.GradientTape() as tape:
             f, g = self.student(images, training=True)
             contrastive = (
@@ -144,6 +163,7 @@ class SelfTaughtModel(keras.Model):
             "delta": self.delta,
             "momentum": self.momentum,
             "teacher_start": self.teacher_start,
+            "teacher_center": self.teacher_center,
             "teacher_update": self.teacher_update,
         }
 

@@ -79,6 +79,19 @@ def test_the_teacher_may_move_before_the_step_as_in_the_authors_code(data):
     assert not np.allclose(after.teacher.weights[0], start.teacher.weights[0])
 
 
+def test_a_centred_teacher_ignores_an_offset_that_a_plain_one_sees(data):
+    views, ids = next(iter(data))
+    similarities = {}
+    for center in (False, True):
+        model = build(teacher_center=center, sigma=0.3)
+        plain = np.asarray(model.pseudo_labels(views, ids).combined)
+        model.teacher.get_layer("g").bias.assign(np.full(10, 5.0))
+        similarities[center] = (plain, np.asarray(model.pseudo_labels(views, ids).combined))
+    np.testing.assert_allclose(*similarities[True], atol=1e-4)
+    before, shifted = similarities[False]
+    assert shifted.mean() > before.mean() + 0.05
+
+
 def test_heads_may_have_an_optimizer_of_their_own(data):
     model, start = build(), build()
     model.compile(keras.optimizers.SGD(0.0), head_optimizer=keras.optimizers.SGD(0.5))
