@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from stml_tf.recipe_errors import RecipeError, describe_bad_json, describe_problems, did_you_mean, shorten
 from stml_tf.recipe_sections import (
@@ -20,13 +20,23 @@ from stml_tf.recipe_sections import (
     Loss,
     Model,
     Optimizer,
+    PublishedData,
     Sampling,
     Schedule,
     Section,
     Teacher,
+    TfdsData,
     Training,
     Views,
 )
+
+
+def _spell_out_tfds(data: Any) -> Any:
+    """`"name": "tfds:NAME"` is short for `"name": "tfds", "dataset": "NAME"`."""
+    name = data.get("name") if isinstance(data, dict) else None
+    if isinstance(name, str) and name.startswith("tfds:") and "dataset" not in data:
+        return {**data, "name": "tfds", "dataset": name.removeprefix("tfds:")}
+    return data
 
 
 class Recipe(Section):
@@ -39,9 +49,10 @@ class Recipe(Section):
     about: str = Field("", description="What the recipe is for, in a sentence.")
     method: Literal["self_taught"] = Field("self_taught", description="The training method.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
-    data: Annotated[GlyphsData | FolderData, Field(discriminator="name")] = Field(
-        description="The images to train and test on."
-    )
+    data: Annotated[
+        Annotated[GlyphsData | FolderData | PublishedData | TfdsData, Field(discriminator="name")],
+        BeforeValidator(_spell_out_tfds),
+    ] = Field(description="The images to train and test on.")
     views: Views = Field(description="The random views of each image.")
     model: Model = Field(description="The network.")
     teacher: Teacher = Field(Teacher(), description="The moving average of the network that makes the pseudo labels.")
@@ -124,8 +135,12 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), *, chec
         raise RecipeError(describe_problems(source, error, document, recipe_schema())) from None
     weights = recipe.model.weights
     if check_files and weights not in (None, "imagenet") and not Path(weights).exists():
-        allowed = 'a file, "imagenet" or null' if recipe.model.backbone in KERAS_BACKBONES else "a file or null"
-        raise RecipeError(f"{source}:\n  model.weights: no such file: {json.dumps(weights)} given; allowed: {allowed}")
+        backbone = recipe.model.backbone
+        allowed = 'a file, "imagenet" or null' if backbone in KERAS_BACKBONES else "a file or null"
+        raise RecipeError(
+            f"{source}:\n  model.weights: no such file: {json.dumps(weights)} given; allowed: {allowed}; make it from "
+            f"a PyTorch checkpoint: stml-tf convert-weights CHECKPOINT --backbone {backbone} -o {weights}"
+        )
     return recipe
 
 

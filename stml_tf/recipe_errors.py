@@ -98,7 +98,8 @@ def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str,
         if "discriminator" in part:
             kinds = part["discriminator"]["mapping"]
             given = document.get(key)
-            name = str(given.get("name")) if isinstance(given, dict) else ""
+            # "tfds:NAME" is short for a set of that kind.
+            name = str(given.get("name")).partition(":")[0] if isinstance(given, dict) else ""
             # Of an unknown kind of data, all that can be said is which kinds there are.
             part = {"$ref": kinds[name]} if name in kinds else {"properties": {"name": {"enum": list(kinds)}}}
         if "$ref" in part:

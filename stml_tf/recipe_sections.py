@@ -133,6 +133,24 @@ class FolderData(Section):
         return self
 
 
+class PublishedData(Section):
+    """A published data set with the split of its classes that results are reported on, in its official layout."""
+
+    name: Literal["cub", "cars196", "sop", "inshop"] = Field(
+        description="CUB-200-2011, Cars196, Stanford Online Products or In-Shop Clothes."
+    )
+
+
+class TfdsData(Section):
+    """An image classification set of TensorFlow Datasets, split by class; `"name": "tfds:NAME"` is short for it."""
+
+    name: Literal["tfds"] = Field(description="A set of TensorFlow Datasets.")
+    dataset: str = Field(min_length=1, description="Its name there, such as oxford_flowers102.")
+    train_classes: ShareOrCount = Field(
+        0.5, description="Classes to train on, as a share or a count; the others are the test classes."
+    )
+
+
 class Views(Section):
     """The random views of each image that the network is trained on."""
 

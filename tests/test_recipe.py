@@ -51,8 +51,9 @@ def test_a_recipe_does_not_change(recipe_file):
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_are_found_by_name_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load_recipe(name).name == name
-    assert shipped_recipes()[name] == load_recipe(name).about != ""
+    recipe = load_recipe(name, check_files=False)
+    assert recipe.name == name
+    assert shipped_recipes()[name] == recipe.about != ""
 
 
 def test_a_file_goes_before_a_shipped_recipe(tmp_path, monkeypatch):
@@ -133,9 +134,10 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("name=a/b", 'name: "a/b" given; allowed: text of letters, digits, dots, dashes and underscores'),
         ("data.train_classes=1.0", "data.train_classes: 1.0 given; allowed: a share > 0 and < 1, or a whole number of"),
         ("data.train_classes=true", "data.train_classes: true given; allowed: a share > 0 and < 1, or a whole number"),
-        ("data.name=glyph", 'data.name: "glyph" given; allowed: folder, glyphs; did you mean "glyphs"?'),
-        ("data.name=[1]", "data.name: [1] given; allowed: folder, glyphs"),
-        ("data={}", "data.name: missing; allowed: folder, glyphs"),
+        ("data.name=glyph", 'data.name: "glyph" given; allowed: cars196, cub, folder, glyphs, inshop, sop, tfds; did'),
+        ("data.name=glyph", '; did you mean "glyphs"?'),
+        ("data.name=[1]", "data.name: [1] given; allowed: cars196, cub, folder, glyphs, inshop, sop, tfds"),
+        ("data={}", "data.name: missing; allowed: cars196, cub, folder, glyphs, inshop, sop, tfds"),
         ("data=3", "data: 3 given; allowed: an object with name"),
         ("views={}", "views.size: missing; allowed: a whole number >= 16"),
         (
@@ -151,7 +153,19 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("schedule.warmup_epochs=3", "schedule.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
         ("evaluation.resize=31", "evaluation.resize: 31 given; allowed: at least views.size (32), "),
         ("model.weights=imagenet", 'model.weights: "imagenet" given; allowed for conv4: a file or null, '),
-        ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null'),
+        ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null; make it '),
+        ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
+        (
+            'data={"name":"tfds:cifar10","classes":1}',
+            "data.classes: unknown key; allowed in data: name, dataset, train",
+        ),
+        (
+            'data={"name":"tfds:cifar10","train_classes":0}',
+            "data.train_classes: 0 given; allowed: a share > 0 and < 1, or",
+        ),
+        ('data={"name":"tfds:cifar10","dataset":"a"}', 'data.name: "tfds:cifar10" given; allowed: tfds'),
+        ('data={"name":"tfds"}', "data.dataset: missing; allowed: text"),
+        ('data={"name":"cub","train_classes":0.5}', "data.train_classes: unknown key; allowed in data: name"),
         (
             'data={"name":"folder","test":"b","train_classes":0.5}',
             'data.test: "b" given together with train_classes 0.5',
@@ -222,6 +236,14 @@ def test_an_override_below_a_value_is_refused(recipe_file):
 def test_train_classes_leave_out_the_default_test_folder(recipe_file):
     assert load_recipe(recipe_file, ['data={"name":"folder"}']).data.test == "test"
     assert load_recipe(recipe_file, ['data={"name":"folder","train_classes":0.5}']).data.test is None
+
+
+def test_a_set_of_tensorflow_datasets_has_a_short_name(recipe_file):
+    short = load_recipe(recipe_file, ['data={"name":"tfds:cifar10/x:1.0.0","train_classes":7}']).data
+    assert (
+        short == load_recipe(recipe_file, ['data={"name":"tfds","dataset":"cifar10/x:1.0.0","train_classes":7}']).data
+    )
+    assert (short.dataset, short.train_classes) == ("cifar10/x:1.0.0", 7)
 
 
 def test_a_weights_file_has_to_exist_only_before_training(recipe_file, tmp_path):

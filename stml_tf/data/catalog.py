@@ -14,8 +14,9 @@ class ImageSet:
     """Images and, where they are known, their classes.
 
     Args:
-        images: file paths, or uint8 `[num_images, height, width, 3]` held in memory. A greyscale set may be a view that
-            `numpy.broadcast_to` made of one channel: `take` keeps it one, so it costs a third of the memory.
+        images: file paths, encoded images as bytes, or uint8 `[num_images, height, width, 3]` held in memory. A
+            greyscale set may be a view that `numpy.broadcast_to` made of one channel: `take` keeps it one, so it costs
+            a third of the memory.
         labels: int64 `[num_images]` that indexes `class_names`; None where the classes are not known.
         class_names: the names of the classes; may name classes that have no image in this set.
 
@@ -23,7 +24,7 @@ class ImageSet:
         ValueError: images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
     """
 
-    images: Sequence[Path] | np.ndarray
+    images: Sequence[Path] | Sequence[bytes] | np.ndarray
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
 
@@ -65,16 +66,26 @@ class ImageSet:
 
     def describe(self, index: int) -> str:
         """How to name one image to a person: its file, or `image 17` for images in memory."""
-        return f"image {index}" if isinstance(self.images, np.ndarray) else str(self.images[index])
+        image = self.images[index]
+        return str(image) if isinstance(image, Path) else f"image {index}"
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """A named dataset: images to train on, and images to evaluate on; where `test` is None, it cannot be evaluated."""
+    """A named dataset.
+
+    Args:
+        name: what to call it.
+        train: the images to train on.
+        test: the images to evaluate on; None: it cannot be evaluated.
+        gallery: what the test images are looked for in, with the same `class_names`; None: they are looked for among
+            themselves.
+    """
 
     name: str
     train: ImageSet
     test: ImageSet | None
+    gallery: ImageSet | None = None
 
 
 def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:

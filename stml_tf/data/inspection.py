@@ -55,10 +55,12 @@ def inspect_images(
         return Inspection(unreadable=[], decoded=list(images.images) if keep else None)
 
     def read(index: int) -> np.ndarray | Unreadable | None:
-        path = images.images[index]
+        source = images.images[index]
         try:
-            pixels = read_image(path)
+            pixels = read_image(source)
         except UnreadableImageError as error:
+            # Encoded images have no file; their place in the set has to do.
+            path = source if isinstance(source, Path) else Path(images.describe(index))
             return Unreadable(index, path, error.reason)
         return pixels if keep else None
 
