@@ -50,7 +50,7 @@ def extract(archive: Path, held: str) -> Path:
 
 def _unpack(archive: Path, folder: Path) -> None:
     # A tar archive may not write outside of the folder; zipfile sees to that by itself.
-    options = {} if zipfile.is_zipfile(archive) else {"filter": "data"}
+    options = {} if archive.suffix == ".zip" else {"filter": "data"}
     try:
         shutil.unpack_archive(archive, folder, **options)
     except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:

@@ -88,6 +88,23 @@ class Catalog:
     gallery: ImageSet | None = None
 
 
+def join(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of one set, then those of another that names its classes alike.
+
+    Raises:
+        ValueError: the sets name their classes differently, or only one of them has labels.
+    """
+    if first.class_names != second.class_names or (first.labels is None) != (second.labels is None):
+        raise ValueError(
+            f"cannot join images of {len(first.class_names)} classes with images of {len(second.class_names)}: both "
+            "sets need labels that mean the same, or none"
+        )
+    in_memory = isinstance(first.images, np.ndarray) and isinstance(second.images, np.ndarray)
+    images = np.concatenate([first.images, second.images]) if in_memory else [*first.images, *second.images]
+    labels = None if first.labels is None else np.concatenate([first.labels, second.labels])
+    return replace(first, images=images, labels=labels)
+
+
 def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:
     """Splits labelled images into a training and a test set that share no class.
 

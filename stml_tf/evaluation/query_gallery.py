@@ -1,0 +1,53 @@
+"""Retrieval where the queries search a gallery of their own, as In-Shop Clothes asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stml_tf.evaluation.metrics import retrieval_metrics
+
+__all__ = ["query_gallery_metrics"]
+
+
+def query_gallery_metrics(
+    embeddings: Any,
+    labels: Any,
+    *,
+    num_queries: int | None,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    nmi: bool = False,
+) -> dict[str, float | int]:
+    """Measure retrieval of the first rows among the others.
+
+    Args:
+        embeddings: `[num_queries + num_gallery, dim]`, any finite numbers, the queries first.
+        labels: `[num_queries + num_gallery]`, integers.
+        num_queries: How many rows are queries; None: every row is one, and searches the other rows.
+        recall_at: The K of Recall@K.
+        nmi: Also cluster the queries, see `retrieval_metrics`.
+
+    Returns:
+        What `retrieval_metrics` returns.
+
+    Raises:
+        ValueError: If there would be no query or no gallery, and as `retrieval_metrics` does.
+    """
+    if num_queries is None:
+        return retrieval_metrics(embeddings, labels, recall_at=recall_at, nmi=nmi)
+    embeddings, labels = np.asarray(embeddings), np.asarray(labels)
+    if not 0 < num_queries < len(embeddings):
+        raise ValueError(
+            f"num_queries is {num_queries} of {len(embeddings)} rows, but has to leave a row on either side: the "
+            "queries come first, then the gallery"
+        )
+    return retrieval_metrics(
+        embeddings[:num_queries],
+        labels[:num_queries],
+        gallery_embeddings=embeddings[num_queries:],
+        gallery_labels=labels[num_queries:],
+        recall_at=recall_at,
+        nmi=nmi,
+    )

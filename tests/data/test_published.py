@@ -1,0 +1,200 @@
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stml_tf.data.cars196 import CARS196, load_cars196
+from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.cub import CUB, load_cub
+from stml_tf.data.inshop import INSHOP, load_inshop
+from stml_tf.data.published import count, refuse_incomplete
+from stml_tf.data.sop import SOP, load_sop
+from tests.data.miniatures import write_cars, write_cub, write_inshop, write_sop
+
+ALL = {
+    "cub": (CUB, load_cub, write_cub),
+    "cars196": (CARS196, load_cars196, write_cars),
+    "sop": (SOP, load_sop, write_sop),
+    "inshop": (INSHOP, load_inshop, write_inshop),
+}
+LISTING = {
+    "cub": "images.txt",
+    "cars196": "cars_annos.mat",
+    "sop": "Ebay_test.txt",
+    "inshop": "Eval/list_eval_partition.txt",
+}
+every_one = pytest.mark.parametrize("name", ALL)
+
+
+@every_one
+def test_the_folder_may_be_given_or_the_one_above(tmp_path, name):
+    publication, load, write = ALL[name]
+    expected = write(tmp_path)
+    above = load(tmp_path, expected=expected)
+    if (tmp_path / publication.folder).is_dir():
+        inside = load(tmp_path / publication.folder, expected=expected)
+        assert inside.train.images == above.train.images
+    assert above.name == publication.title
+    assert {key: count(above)[key] for key in expected} == expected
+    assert all(path.is_file() for path in (*above.train.images, *above.test.images))
+
+
+@every_one
+def test_no_class_is_in_both_sets(tmp_path, name):
+    _, load, write = ALL[name]
+    catalog = load(tmp_path, expected=write(tmp_path))
+
+    def classes(images):
+        return {images.class_names[label] for label in images.labels}
+
+    assert len(classes(catalog.train)) == len(classes(catalog.test)) == 2
+    # Names of other sets may be alike ("1"), the products they name are not.
+    folders = [
+        {path.parent if name in ("cub", "inshop") else path for path in part.images}
+        for part in (catalog.train, catalog.test)
+    ]
+    assert not folders[0] & folders[1]
+
+
+@every_one
+def test_a_truncated_copy_is_refused_with_expected_and_found(tmp_path, name):
+    publication, load, write = ALL[name]
+    expected = write(tmp_path)
+    lost = load(tmp_path, expected=expected).test.images[1]
+    lost.unlink()
+    number = expected["test images"]
+    message = rf"is not whole: {number} test images expected, {number - 1} found; .*{lost.name} is missing\. Remove"
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, expected=expected)
+
+
+@every_one
+def test_the_official_counts_are_expected(tmp_path, name):
+    publication, load, write = ALL[name]
+    write(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"{publication.counts['training images']:,} training images expected, 12 found"
+    ):
+        load(tmp_path)
+
+
+@every_one
+def test_a_missing_data_set_is_told_where_to_get_and_where_to_put(tmp_path, name):
+    publication, load, _ = ALL[name]
+    for data_dir, problem in [
+        (
+            tmp_path,
+            rf"{publication.title} is not in {re.escape(str(tmp_path))}: .* lacks .*{LISTING[name].split('/')[-1]}",
+        ),
+        (None, rf"{publication.title} is read from disk: say where with --data-dir DIR"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{problem}.*\. .*{next(iter(publication.archives))}.*--data-dir"):
+            load(data_dir)
+
+
+def test_what_is_there_is_not_said_to_be_missing(tmp_path):
+    write_cub(tmp_path)
+    (tmp_path / "CUB_200_2011" / "classes.txt").unlink()
+    with pytest.raises(ValueError, match=r"CUB_200_2011 lacks classes\.txt\. Get CUB_200_2011\.tgz from https"):
+        load_cub(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "given"),
+    [("cub", "gztar", "folder"), ("cub", "gztar", "archive"), ("sop", "zip", "folder"), ("sop", "zip", "archive")],
+)
+def test_the_downloaded_archive_will_do(tmp_path, name, kind, given):
+    publication, load, write = ALL[name]
+    expected = write(tmp_path / "made")
+    place = tmp_path / "downloads"
+    place.mkdir()
+    made = shutil.make_archive(str(place / publication.folder), kind, tmp_path / "made")
+    archive = place / next(iter(publication.archives))
+    shutil.move(made, archive)
+    catalog = load(place if given == "folder" else archive, expected=expected)
+    assert catalog.train.images[0].is_relative_to(place / publication.folder)
+
+
+def test_the_archive_of_the_cars_lies_beside_its_annotations(tmp_path):
+    expected = write_cars(tmp_path)
+    shutil.move(shutil.make_archive(str(tmp_path / "car_ims"), "gztar", tmp_path, "car_ims"), tmp_path / "car_ims.tgz")
+    shutil.rmtree(tmp_path / "car_ims")
+    assert len(load_cars196(tmp_path, expected=expected).train) == 12
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_archive_of_the_clothes_lies_in_its_folder_or_beside_the_listing(tmp_path, flat):
+    expected = write_inshop(tmp_path)
+    images = tmp_path / INSHOP.folder / "Img"
+    shutil.make_archive(str(images / "img"), "zip", images, "img")
+    shutil.rmtree(images / "img")
+    if flat:
+        shutil.move(images / "img.zip", tmp_path / "img.zip")
+        shutil.move(tmp_path / INSHOP.folder / "Eval" / "list_eval_partition.txt", tmp_path)
+        shutil.rmtree(tmp_path / INSHOP.folder)
+    assert len(load_inshop(tmp_path, expected=expected).gallery) == 8
+
+
+def test_a_damaged_listing_is_named_with_its_line(tmp_path):
+    write_sop(tmp_path)
+    listing = tmp_path / "Stanford_Online_Products" / "Ebay_test.txt"
+    listing.write_text(listing.read_text()[:-30])
+    with pytest.raises(ValueError, match=r"Ebay_test\.txt, line 13: '.*' found, 4 words expected; the file is damaged"):
+        load_sop(tmp_path)
+
+
+def test_damaged_annotations_are_named(tmp_path):
+    write_cars(tmp_path)
+    (tmp_path / "cars_annos.mat").write_bytes(b"no annotations")
+    with pytest.raises(ValueError, match=r"cars_annos\.mat is not the annotations file of Cars196.*relative_im_path"):
+        load_cars196(tmp_path)
+
+
+def test_cub_goes_by_the_numbers_of_its_species(tmp_path):
+    catalog = load_cub(tmp_path, expected=write_cub(tmp_path))
+    assert catalog.train.class_names == ("001.Bird_1", "002.Bird_2", "003.Bird_3", "004.Bird_4")
+    for images in (catalog.train, catalog.test):
+        assert [images.class_names[label] for label in images.labels] == [path.parent.name for path in images.images]
+    assert set(catalog.train.labels) == {0, 1}
+
+
+def test_cars_go_by_the_numbers_of_their_models_not_by_name(tmp_path):
+    catalog = load_cars196(tmp_path, expected=write_cars(tmp_path))
+    assert catalog.train.class_names == ("Zeta 4", "Zeta 3", "Zeta 2", "Zeta 1")
+    assert [path.stem for path in catalog.train.images] == [f"{number:06}" for number in range(1, 13)]
+    assert catalog.train.labels.tolist() == [0] * 6 + [1] * 6
+
+
+def test_products_come_with_their_split(tmp_path):
+    catalog = load_sop(tmp_path, expected=write_sop(tmp_path))
+    assert catalog.test.class_names == ("3", "4")
+    assert catalog.test.images[0].name == "111002_0.JPG"
+    assert catalog.test.labels.tolist() == [0] * 6 + [1] * 6
+
+
+def test_clothes_are_searched_in_a_gallery(tmp_path):
+    catalog = load_inshop(tmp_path, expected=write_inshop(tmp_path))
+    assert catalog.test.class_names == catalog.gallery.class_names
+    assert set(catalog.test.labels) == set(catalog.gallery.labels) == {2, 3}
+    assert {path.name[:2] for path in catalog.test.images} == {"00", "03"}
+    assert not set(catalog.test.images) & set(catalog.gallery.images)
+    for images in (catalog.train, catalog.test, catalog.gallery):
+        assert [images.class_names[label] for label in images.labels] == [path.parent.name for path in images.images]
+
+
+def test_more_than_expected_is_refused_too():
+    catalog = Catalog("mine", ImageSet([b"a", b"b"], np.array([0, 0]), ("x",)), None)
+    assert refuse_incomplete(catalog, {"training images": 2}, origin="here") is catalog
+    with pytest.raises(
+        ValueError, match=r"mine in here is not whole: 1 training images expected, 2 found; 3 test images"
+    ):
+        refuse_incomplete(catalog, {"training images": 1, "test images": 3}, origin="here")
+
+
+def test_tensorflow_is_not_loaded():
+    program = "import sys, stml_tf.data.datasets; print({'tensorflow', 'keras', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
