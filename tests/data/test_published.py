@@ -61,7 +61,7 @@ def test_no_class_is_in_both_sets(tmp_path, name):
 
 @every_one
 def test_a_truncated_copy_is_refused_with_expected_and_found(tmp_path, name):
-    publication, load, write = ALL[name]
+    _, load, write = ALL[name]
     expected = write(tmp_path)
     lost = load(tmp_path, expected=expected).test.images[1]
     lost.unlink()
