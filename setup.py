@@ -22,10 +22,11 @@ setup(
     package_dir={"stml_tf.shipped_recipes": "recipes", "stml_tf.shipped_model_card": "saved_models"},
     package_data={"stml_tf.shipped_recipes": ["*.json"], "stml_tf.shipped_model_card": ["README.md"]},
     install_requires=[
-        "tensorflow>=2.18",
-        "keras>=3.8",
+        "tensorflow>=2.20",
+        "keras>=3.10",
         "numpy>=1.26",
-        "tensorboard>=2.18",
+        "tensorboard>=2.20",
+        "tensorflow-datasets>=4.9.6",
         "click>=8.1",
         "pydantic>=2.9",
         "pillow>=10.3",
@@ -33,9 +34,9 @@ setup(
         "fonttools>=4.43",
         "scikit-learn>=1.4",
         "rich>=13.7",
+        "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={
-        "tfds": ["tensorflow-datasets>=4.9.6", "importlib_resources"],
         "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli:main"]},
