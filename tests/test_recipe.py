@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("evaluation.recall_at=[1,0]", "evaluation.recall_at.1: 0 given; allowed: a whole number >= 1"),
         ("evaluation.recall_at=[2,1,2]", "recall_at: [2, 1, 2] given; allowed: each K once and ascending, [1, 2]"),
         ("teacher.start=students", '"students" given; allowed: student, independent; did you mean "student"?'),
-        ("model.backbone=RESNET50", 'model.backbone: "RESNET50" given; allowed: conv4, ConvNeXtTiny, '),
+        ("model.backbone=RESNET50", 'model.backbone: "RESNET50" given; allowed: conv4, googlenet, '),
         ("model.backbone=RESNET50", ', Xception; did you mean "ResNet50"?'),
         ("model.weights=3", "model.weights: 3 given; allowed: text or null"),
         ("name=a/b", 'name: "a/b" given; allowed: text of letters, digits, dots, dashes and underscores'),
@@ -153,6 +153,12 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("schedule.warmup_epochs=3", "schedule.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
         ("evaluation.resize=31", "evaluation.resize: 31 given; allowed: at least views.size (32), "),
         ("model.weights=imagenet", 'model.weights: "imagenet" given; allowed for conv4: a file or null, '),
+        ("model.weights=imagenet", "; `stml-tf convert-weights` makes a file of PyTorch's"),
+        (
+            "model.weights=a/net.pth",
+            'model.weights: "a/net.pth" given; allowed: a Keras weights file, which `stml-tf convert-weights a/net.pth '
+            "--backbone conv4 -o FILE.weights.h5` makes of PyTorch's",
+        ),
         ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null; make it '),
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
         (

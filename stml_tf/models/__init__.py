@@ -1,6 +1,7 @@
 """Networks: backbones, the student with its two heads, and the teacher that follows it."""
 
 from stml_tf.models.backbones import build_backbone, preprocessing
+from stml_tf.models.pytorch_weights import convert_pytorch_weights, load_pytorch_weights
 from stml_tf.models.student import build_student, head_variables
 from stml_tf.models.teacher import auxiliary_network, build_teacher, update_teacher
 
@@ -9,7 +10,9 @@ __all__ = [
     "build_backbone",
     "build_student",
     "build_teacher",
+    "convert_pytorch_weights",
     "head_variables",
+    "load_pytorch_weights",
     "preprocessing",
     "update_teacher",
 ]

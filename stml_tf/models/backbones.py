@@ -6,12 +6,22 @@ from typing import Any
 
 import keras
 
+from stml_tf.models.bn_inception import build_bn_inception
 from stml_tf.models.conv4 import build_conv4, preprocess_conv4
+from stml_tf.models.efficientnet_lite import build_efficientnet_lite0, preprocess_efficientnet_lite
+from stml_tf.models.googlenet import build_googlenet, preprocess_inception
+from stml_tf.models.resnet import build_resnet18, build_resnet34, build_resnet50, preprocess_resnet
 
 Tensor = Any
 
-_OWN: dict[str, tuple[Callable[[], keras.Model], Callable[[Tensor], Tensor]]] = {
+OWN_BACKBONES: dict[str, tuple[Callable[[], keras.Model], Callable[[Tensor], Tensor]]] = {
     "conv4": (build_conv4, preprocess_conv4),
+    "googlenet": (build_googlenet, preprocess_inception),
+    "bn_inception": (build_bn_inception, preprocess_inception),
+    "resnet18": (build_resnet18, preprocess_resnet),
+    "resnet34": (build_resnet34, preprocess_resnet),
+    "resnet50": (build_resnet50, preprocess_resnet),
+    "efficientnet_lite0": (build_efficientnet_lite0, preprocess_efficientnet_lite),
 }
 
 
@@ -19,7 +29,7 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
     """Build a backbone.
 
     Args:
-        name: `conv4`, or the name of a model function in `keras.applications`, such as `ResNet50`.
+        name: One of `OWN_BACKBONES`, or the name of a model function in `keras.applications`, such as `ResNet50V2`.
         weights: None for random weights; "imagenet" for Keras's own, where it has them; or the path of a weights file
             of this backbone.
 
@@ -30,26 +40,34 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
     Raises:
         ValueError: If the name is unknown, or the weights do not exist or do not fit.
     """
-    if name in _OWN:
+    if name in OWN_BACKBONES:
         if weights == "imagenet":
-            raise ValueError(f"{name} has no ImageNet weights; give the path of a weights file, or null.")
-        backbone = _OWN[name][0]()
+            raise ValueError(
+                f"{name} has no ImageNet weights of Keras's; give the path of a weights file, such as `stml-tf "
+                "convert-weights` makes of a PyTorch checkpoint, or null."
+            )
+        backbone = OWN_BACKBONES[name][0]()
     else:
         build = _keras_application(name)
         pretrained = "imagenet" if weights == "imagenet" else None
         backbone = build(include_top=False, weights=pretrained, input_shape=(None, None, 3))
     if weights not in (None, "imagenet"):
-        try:
-            backbone.load_weights(weights)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{weights} holds no weights for {name}: {error}") from error
+        load_weights_file(backbone, weights, owner=name)
     return backbone
+
+
+def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
+    """Fill a model from a Keras weights file, or raise a ValueError that names whose weights were expected."""
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no weights for {owner}: {error}") from error
 
 
 def preprocessing(name: str) -> Callable[[Tensor], Tensor]:
     """The function that turns RGB images `[..., height, width, 3]` of 0 to 255 into what the backbone expects."""
-    if name in _OWN:
-        return _OWN[name][1]
+    if name in OWN_BACKBONES:
+        return OWN_BACKBONES[name][1]
     # Each family of keras.applications keeps its own convention beside its models.
     return sys.modules[_keras_application(name).__module__].preprocess_input
 
@@ -58,7 +76,7 @@ def _keras_application(name: str) -> Callable[..., keras.Model]:
     build = getattr(keras.applications, name, None)
     if build is None or not callable(build):
         raise ValueError(
-            f"Unknown backbone {name!r}: choose one of {', '.join(sorted(_OWN))}, or a model of keras.applications, "
-            "such as ResNet50."
+            f"Unknown backbone {name!r}: choose one of {', '.join(OWN_BACKBONES)}, or a model of keras.applications, "
+            "such as ResNet50V2."
         )
     return build

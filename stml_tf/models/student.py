@@ -3,10 +3,11 @@
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, section 3.1.
 """
 
+import h5py
 import keras
 from keras import layers
 
-from stml_tf.models.backbones import build_backbone
+from stml_tf.models.backbones import build_backbone, load_weights_file
 
 EMBEDDING_HEAD = "f"
 AUXILIARY_HEAD = "g"
@@ -26,7 +27,7 @@ def build_student(
         backbone: Name of a backbone, see `build_backbone`.
         embedding_dim: Width of `f`, the embedding that is kept.
         teacher_dim: Width of `g`, the auxiliary embedding that the teacher shares.
-        weights: Weights of the backbone, see `build_backbone`.
+        weights: Weights of the backbone, see `build_backbone`; or the path of a whole student's weights file.
         freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset as they are.
 
     Returns:
@@ -38,7 +39,13 @@ def build_student(
     """
     if embedding_dim < 1 or teacher_dim < 1:
         raise ValueError(f"embedding_dim={embedding_dim} and teacher_dim={teacher_dim} must be at least 1.")
-    trunk = build_backbone(backbone, weights=weights)
+    saved_widths = _saved_head_widths(weights)
+    if saved_widths not in (None, (embedding_dim, teacher_dim)):
+        raise ValueError(
+            f"{weights} holds a student with embedding_dim={saved_widths[0]} and teacher_dim={saved_widths[1]}: set "
+            f"these in place of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
+        )
+    trunk = build_backbone(backbone, weights=None if saved_widths else weights)
     if freeze_batch_norm:
         _freeze_batch_norm(trunk)
     images = keras.Input(trunk.input_shape[1:], name="images")
@@ -47,7 +54,10 @@ def build_student(
         [layers.GlobalAveragePooling2D(name="average")(features), layers.GlobalMaxPooling2D(name="max")(features)]
     )
     outputs = [_head(embedding_dim, EMBEDDING_HEAD)(pooled), _head(teacher_dim, AUXILIARY_HEAD)(pooled)]
-    return keras.Model(images, outputs, name="student")
+    student = keras.Model(images, outputs, name="student")
+    if saved_widths:
+        load_weights_file(student, weights, owner=f"a student on {backbone}")
+    return student
 
 
 def head_variables(student: keras.Model) -> list[keras.Variable]:
@@ -60,6 +70,18 @@ def _head(width: int, name: str) -> layers.Dense:
     # Orthogonal: a head at least as wide as the features starts by keeping their distances as they are.
     # float32 under mixed precision too: distances between embeddings are differences of close numbers.
     return layers.Dense(width, kernel_initializer="orthogonal", dtype="float32", name=name)
+
+
+def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
+    """Widths of `f` and `g` in the weights file of a student; None for any other file, and for none."""
+    if weights in (None, "imagenet") or not h5py.is_hdf5(weights):
+        return None
+    with h5py.File(weights) as file:
+        # Keras files layers by class: a student's are its backbone and, in this order, its two heads.
+        backbone, *heads = ("layers/functional", "layers/dense/vars/0", "layers/dense_1/vars/0")
+        if any(key not in file for key in (backbone, *heads)):
+            return None
+        return tuple(file[head].shape[1] for head in heads)
 
 
 def _freeze_batch_norm(model: keras.Model) -> None:
