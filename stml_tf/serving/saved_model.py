@@ -1,0 +1,76 @@
+"""Finds a SavedModel in a folder, and tells one model from another by what its files hold."""
+
+import hashlib
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+def find_saved_model(folder: Path) -> Path | None:
+    """The SavedModel in a folder of versions, or in a version's own folder.
+
+    Args:
+        folder: Holds `saved_model.pb`, or numbered versions that do, of which the newest is taken.
+
+    Returns:
+        The folder of `saved_model.pb`; None where there is none.
+    """
+    if not folder.is_dir():
+        return None
+    versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    return next((path for path in (folder, *reversed(versions)) if (path / "saved_model.pb").is_file()), None)
+
+
+def require_saved_model(folder: Path) -> Path:
+    """What `find_saved_model` finds.
+
+    Raises:
+        ValueError: If it finds nothing.
+    """
+    found = find_saved_model(folder)
+    if found is not None:
+        return found
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(
+            f"{folder} is the folder of a run, not a SavedModel: write one with "
+            f"`stml-tf export {folder} saved_models/NAME`, and give that folder."
+        )
+    raise ValueError(
+        f"{folder} is no SavedModel: neither it nor a numbered folder in it holds saved_model.pb. "
+        "Give a folder that `stml-tf export` wrote, such as saved_models/birds or saved_models/birds/1."
+    )
+
+
+def fingerprint(saved_model: Path) -> str:
+    """What tells this model from every other: the SHA-256, in hexadecimal, of its graph and its variables.
+
+    A copy of the folder has the same fingerprint. Another export has another one, even of the same network.
+    """
+    digest = hashlib.sha256()
+    for path in (saved_model / "saved_model.pb", *sorted((saved_model / "variables").glob("variables.*"))):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
+    """What `require_saved_model` finds, if it is the model that made `product`.
+
+    Args:
+        folder: As for `find_saved_model`.
+        expected: The fingerprint of the model that made it.
+        product: What was made, for the message.
+
+    Raises:
+        ValueError: If there is no model, or another one.
+    """
+    saved_model = require_saved_model(folder)
+    found = fingerprint(saved_model)
+    if found != expected:
+        raise ValueError(
+            f"{product} was made by another model than {saved_model}: the fingerprint of the one is {expected[:12]}, "
+            f"of the other {found[:12]}. Give the model that made it, or make it anew with this one"
+        )
+    return saved_model
