@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stml_tf.data.catalog import ImageSet, split_classes
+from stml_tf.data.catalog import ImageSet, join, split_classes
 
 
 def labelled(labels, num_classes):
@@ -97,3 +97,19 @@ def test_a_share_of_less_than_half_a_class_is_refused():
 def test_images_without_labels_cannot_be_split():
     with pytest.raises(ValueError, match="have no labels; give one folder a class"):
         split_classes(ImageSet([Path("a")]), 0.5)
+
+
+def test_joined_sets_follow_each_other():
+    files = ImageSet([Path("a"), Path("b")], np.array([0, 1]), ("x", "y"))
+    both = join(files, files.take([1]))
+    assert list(both.images) == [Path("a"), Path("b"), Path("b")]
+    assert both.labels.tolist() == [0, 1, 1]
+    arrays = labelled([0, 1], 2)
+    assert join(arrays, arrays).images.shape == (4, 2, 2, 3)
+    assert len(join(ImageSet([b"1"]), ImageSet([b"2"]))) == 2
+
+
+@pytest.mark.parametrize("other", [labelled([0], 3), ImageSet([Path("a")], None, ("class 0", "class 1"))])
+def test_sets_whose_labels_mean_different_things_are_not_joined(other):
+    with pytest.raises(ValueError, match="cannot join images of 2 classes with images of"):
+        join(labelled([0, 1], 2), other)

@@ -16,3 +16,9 @@ def test_a_folder_of_images_needs_a_place():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="Unknown data 'birds': choose"):
         open_catalog("birds")
+
+
+@pytest.mark.parametrize("name", ["glyphs", "folder"])
+def test_there_is_nothing_to_download_for_data_of_ones_own(name):
+    with pytest.raises(ValueError, match=f"nothing to download for the data '{name}': leave --download away"):
+        open_catalog(name, download=True)
