@@ -1,6 +1,7 @@
 """Networks: backbones, the student with its two heads, and the teacher that follows it."""
 
 from stml_tf.models.backbones import build_backbone, preprocessing
+from stml_tf.models.projection import build_mlp, build_projection_student
 from stml_tf.models.pytorch_weights import convert_pytorch_weights, load_pytorch_weights
 from stml_tf.models.student import build_student, head_variables
 from stml_tf.models.teacher import auxiliary_network, build_teacher, update_teacher
@@ -8,6 +9,8 @@ from stml_tf.models.teacher import auxiliary_network, build_teacher, update_teac
 __all__ = [
     "auxiliary_network",
     "build_backbone",
+    "build_mlp",
+    "build_projection_student",
     "build_student",
     "build_teacher",
     "convert_pytorch_weights",

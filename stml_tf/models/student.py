@@ -45,19 +45,32 @@ def build_student(
             f"{weights} holds a student with embedding_dim={saved_widths[0]} and teacher_dim={saved_widths[1]}: set "
             f"these in place of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
         )
-    trunk = build_backbone(backbone, weights=None if saved_widths else weights)
-    if freeze_batch_norm:
-        _freeze_batch_norm(trunk)
-    images = keras.Input(trunk.input_shape[1:], name="images")
-    features = trunk(images)
-    pooled = layers.Add(name="pooled")(
-        [layers.GlobalAveragePooling2D(name="average")(features), layers.GlobalMaxPooling2D(name="max")(features)]
+    images, pooled = pooled_backbone(
+        backbone, weights=None if saved_widths else weights, freeze_batch_norm=freeze_batch_norm
     )
     outputs = [_head(embedding_dim, EMBEDDING_HEAD)(pooled), _head(teacher_dim, AUXILIARY_HEAD)(pooled)]
     student = keras.Model(images, outputs, name="student")
     if saved_widths:
         load_weights_file(student, weights, owner=f"a student on {backbone}")
     return student
+
+
+def pooled_backbone(
+    backbone: str, *, weights: str | None = None, freeze_batch_norm: bool = False
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """What every student begins with; the arguments are those of `build_student`.
+
+    Returns:
+        Symbolic images `[batch, height, width, 3]` and their features `[batch, channels]`: the average of the
+        backbone's feature maps plus their maximum.
+    """
+    trunk = build_backbone(backbone, weights=weights)
+    if freeze_batch_norm:
+        _freeze_batch_norm(trunk)
+    images = keras.Input(trunk.input_shape[1:], name="images")
+    features = trunk(images)
+    average = layers.GlobalAveragePooling2D(name="average")(features)
+    return images, layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
 
 
 def head_variables(student: keras.Model) -> list[keras.Variable]:

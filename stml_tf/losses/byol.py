@@ -1,0 +1,39 @@
+"""The loss of BYOL: predict what the teacher makes of an image's other view.
+
+Grill et al.: Bootstrap Your Own Latent, NeurIPS 2020, arXiv 2006.07733, equation 2.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance between normalised predictions and normalised targets, row by row.
+
+    Args:
+        predictions: `[batch, dim]` the embeddings that learn, any range and float dtype, normalised here.
+        targets: `[batch, dim]` the teacher's embeddings of the same images; no gradient flows into them.
+
+    Returns:
+        A float32 scalar in [0, 4].
+    """
+    predictions, targets = (ops.normalize(ops.cast(each, "float32")) for each in (predictions, targets))
+    return ops.mean(2.0 - 2.0 * ops.sum(predictions * ops.stop_gradient(targets), axis=1))
+
+
+@keras.saving.register_keras_serializable("stml_tf")
+class BYOLLoss(keras.losses.Loss):
+    """`byol_loss` as a Keras loss: `loss(targets, predictions)`, a scalar."""
+
+    def __init__(self, name: str = "byol", **kwargs: Any) -> None:
+        super().__init__(name=name, reduction="none", **kwargs)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return byol_loss(y_pred, y_true)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}

@@ -1,0 +1,46 @@
+"""The loss of MeanShift: predict the teacher's nearest neighbours in a memory of its embeddings.
+
+Koohpayegani, Tejankar, Pirsiavash: Mean Shift for Self-Supervised Learning, ICCV 2021, arXiv 2105.07269, section 2.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+def mean_shift_loss(predictions: Tensor, targets: Tensor, memory: Tensor, *, top_k: int) -> Tensor:
+    """Mean squared distance from each prediction to the `top_k` rows of the memory that are nearest to its target.
+
+    Args:
+        predictions: `[batch, dim]` the embeddings that learn, any range and float dtype, normalised here.
+        targets: `[batch, dim]` the teacher's embeddings of the same images; no gradient flows into them.
+        memory: `[size, dim]` the teacher's embeddings, these targets among them, so that each is its own nearest;
+            no gradient flows into it.
+        top_k: Neighbours of each target, at most `size`. With 1, each target alone, this is BYOL's loss.
+
+    Returns:
+        A float32 scalar in [0, 4].
+    """
+    predictions, targets, memory = (ops.normalize(ops.cast(each, "float32")) for each in (predictions, targets, memory))
+    _, nearest = ops.top_k(ops.matmul(targets, ops.transpose(memory)), top_k)
+    neighbors = ops.stop_gradient(ops.take(memory, nearest, axis=0))
+    return ops.mean(2.0 - 2.0 * ops.sum(predictions[:, None, :] * neighbors, axis=2))
+
+
+@keras.saving.register_keras_serializable("stml_tf")
+class MeanShiftLoss(keras.losses.Loss):
+    """`mean_shift_loss` as a Keras loss: `loss((targets, memory), predictions)`, a scalar."""
+
+    def __init__(self, top_k: int = 5, name: str = "mean_shift", **kwargs: Any) -> None:
+        super().__init__(name=name, reduction="none", **kwargs)
+        self.top_k = top_k
+
+    def call(self, y_true: tuple[Tensor, Tensor], y_pred: Tensor) -> Tensor:
+        targets, memory = y_true
+        return mean_shift_loss(y_pred, targets, memory, top_k=self.top_k)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "top_k": self.top_k}
