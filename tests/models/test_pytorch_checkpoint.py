@@ -107,6 +107,17 @@ def test_numpy_arrays_in_a_file_of_pytorch(tmp_path, dtype):
     assert_same(read_pytorch_checkpoint(tmp_path / "inception.pth"), ARRAYS)
 
 
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numpy_arrays_that_either_numpy_saved(tmp_path, module):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "inception.pth"
+    torch.save(ARRAYS, path, _use_new_zipfile_serialization=False)
+    saved_as = np.empty(0).__reduce__()[0].__module__.encode()
+    assert saved_as in (content := path.read_bytes())
+    path.write_bytes(content.replace(saved_as, module))
+    assert_same(read_pytorch_checkpoint(path), ARRAYS)
+
+
 class Harmful:
     def __reduce__(self):
         return print, ("code in a checkpoint was run",)
