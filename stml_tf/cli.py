@@ -118,7 +118,7 @@ def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
         loaded = load_recipe(recipe, overrides)
         click.echo(f"{recipe} is valid")
         click.echo(f"  data      {loaded.data.name}")
-        click.echo(f"  model     {loaded.model.backbone}, embedding of {loaded.model.embedding_dim} dimensions")
+        click.echo(f"  model     {loaded.model.backbone}, {loaded.embedding}")
         click.echo(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
         click.echo(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
 

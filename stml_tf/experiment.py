@@ -18,7 +18,8 @@ from stml_tf.data.inspection import Unreadable, inspect_images, leave_out
 from stml_tf.data.loader import evaluation_batches, pixels_of, training_batches
 from stml_tf.data.transforms import evaluation_view, random_view
 from stml_tf.evaluation import embed, raw_pixels, retrieval_metrics
-from stml_tf.models import build_student, preprocessing
+from stml_tf.methods import build_model
+from stml_tf.models import preprocessing
 from stml_tf.monitoring import (
     ProgressCallback,
     Summaries,
@@ -32,7 +33,7 @@ from stml_tf.monitoring import (
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import export_saved_model
-from stml_tf.training import EpochSchedule, SelfTaughtModel
+from stml_tf.training import SelfTaughtModel, StudentTeacherModel
 from stml_tf.training.callbacks import (
     CheckpointCallback,
     MeasureCallback,
@@ -40,7 +41,6 @@ from stml_tf.training.callbacks import (
     StopOnNonFinite,
 )
 from stml_tf.training.checkpoints import Checkpoints
-from stml_tf.training.optimizers import build_optimizer
 
 EMBEDDING_BATCH = 256
 AGREEMENT_BATCHES = 3
@@ -170,45 +170,14 @@ def train(
     else:
         console.print("There are no test images, so the network could not be evaluated: give data.test a folder.")
     summaries.close()
-    folder.write_metrics({**results, **_by_epoch(history)})
+    folder.write_metrics({"evaluated": recipe.embedding, **results, **_by_epoch(history)})
     saved_model = export_student(recipe, model.student, saved_models / recipe.name, results.get("after training", {}))
     _name_what_was_made(console, folder, saved_model, pictured=test_images is not None)
     return folder.path
 
 
-def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> SelfTaughtModel:
-    """The model of a recipe, compiled, with random or pretrained weights."""
-    student = build_student(**recipe.model.model_dump())
-    model = SelfTaughtModel(
-        student,
-        num_neighbors=recipe.sampling.num_neighbors,
-        sigma=recipe.loss.sigma,
-        delta=recipe.loss.delta,
-        momentum=recipe.teacher.momentum,
-        teacher_start=recipe.teacher.start,
-        teacher_center=recipe.teacher.center,
-        teacher_update=recipe.teacher.update,
-    )
-
-    def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
-        settings = recipe.optimizer
-        schedule = EpochSchedule(
-            learning_rate,
-            epochs=recipe.training.epochs,
-            steps_per_epoch=steps_per_epoch,
-            **recipe.schedule.model_dump(),
-        )
-        return build_optimizer(
-            settings.name, learning_rate=schedule, weight_decay=settings.weight_decay, options=settings.options
-        )
-
-    head_rate = recipe.optimizer.head_learning_rate
-    model.compile(optimizer(recipe.optimizer.learning_rate), head_optimizer=head_rate and optimizer(head_rate))
-    return model
-
-
 def embedder(student: keras.Model, output: int = 0) -> Callable[[Any], tf.Tensor]:
-    """The student's `f` (output 0) or `g` (output 1) of preprocessed images, as a compiled function."""
+    """The student's embedding (output 0) or `g` (output 1) of preprocessed images, as a compiled function."""
     return tf.function(lambda images: student(images, training=False)[output], reduce_retracing=True)
 
 
@@ -258,9 +227,9 @@ def _readable(images: ImageSet, console: Console, *, keep: bool) -> tuple[ImageS
     return (replace(readable, images=found.decoded) if keep else readable), found.unreadable
 
 
-def _agreement(model: SelfTaughtModel, dataset: tf.data.Dataset, labels: np.ndarray | None) -> dict[str, float]:
+def _agreement(model: StudentTeacherModel, dataset: tf.data.Dataset, labels: np.ndarray | None) -> dict[str, float]:
     """How well the teacher's pseudo labels agree with the true classes, where these are known."""
-    if labels is None:
+    if labels is None or not isinstance(model, SelfTaughtModel):
         return {}
     scores = []
     for views, image_ids in dataset.take(AGREEMENT_BATCHES):
@@ -291,7 +260,7 @@ def _describe(console: Console, recipe: Recipe, catalog: Catalog) -> None:
     console.print(
         f"[bold]{recipe.name}[/bold]  {recipe.about}\n"
         f"Data      {catalog.name}: {len(catalog.train):,} training images without labels, {tested}\n"
-        f"Network   {recipe.model.backbone}, embeddings of {recipe.model.embedding_dim} dimensions\n"
+        f"Network   {recipe.model.backbone}, {recipe.embedding}\n"
         f"Training  {recipe.training.epochs} epochs of {steps} steps, each of {recipe.batch.size} images in "
         f"{recipe.views.num_views} views",
         highlight=False,

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from stml_tf.recipe_errors import RecipeError, describe_bad_json, describe_problems, did_you_mean, shorten
 from stml_tf.recipe_sections import (
     KERAS_BACKBONES,
+    Baseline,
     Batch,
     Evaluation,
     FolderData,
@@ -39,6 +40,19 @@ def _spell_out_tfds(data: Any) -> Any:
     return data
 
 
+# What a method does not read: another value than the default there would be a misunderstanding.
+_OF_SELF_TAUGHT = (
+    *("loss.sigma", "loss.delta", "model.teacher_dim", "sampling.coverage"),
+    *("teacher.start", "teacher.center", "teacher.update"),
+)
+_NOT_READ = {
+    "self_taught": tuple(f"baseline.{key}" for key in Baseline.model_fields),
+    "moco": (*_OF_SELF_TAUGHT, "baseline.top_k"),
+    "byol": (*_OF_SELF_TAUGHT, "baseline.memory_size", "baseline.temperature", "baseline.top_k"),
+    "mean_shift": (*_OF_SELF_TAUGHT, "baseline.temperature"),
+}
+
+
 class Recipe(Section):
     """Everything that decides a training run."""
 
@@ -47,7 +61,9 @@ class Recipe(Section):
         description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
     )
     about: str = Field("", description="What the recipe is for, in a sentence.")
-    method: Literal["self_taught"] = Field("self_taught", description="The training method.")
+    method: Literal["self_taught", "moco", "byol", "mean_shift"] = Field(
+        "self_taught", description="The training method."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
     data: Annotated[
         Annotated[GlyphsData | FolderData | PublishedData | TfdsData, Field(discriminator="name")],
@@ -57,7 +73,8 @@ class Recipe(Section):
     model: Model = Field(description="The network.")
     teacher: Teacher = Field(Teacher(), description="The moving average of the network that makes the pseudo labels.")
     sampling: Sampling = Field(Sampling(), description="How a batch is drawn.")
-    loss: Loss = Field(Loss(), description="The loss.")
+    loss: Loss = Field(Loss(), description="The loss of self_taught.")
+    baseline: Baseline = Field(Baseline(), description="The settings of moco, byol and mean_shift.")
     batch: Batch = Field(Batch(), description="The size of a batch.")
     optimizer: Optimizer = Field(description="The optimizer.")
     schedule: Schedule = Field(Schedule(), description="How the learning rate changes.")
@@ -70,7 +87,19 @@ class Recipe(Section):
             raise ValueError("\n".join(conflicts))
         return self
 
+    @property
+    def embedding(self) -> str:
+        """What is evaluated and exported, in words."""
+        if self.method == "self_taught":
+            return f"embeddings of {self.model.embedding_dim} dimensions"
+        if self.baseline.embedding == "projection":
+            return f"embeddings of {self.model.embedding_dim} dimensions, the output of the MLP head"
+        return "the pooled features below the MLP head as embeddings"
+
     def _conflicts(self) -> Iterator[str]:
+        yield from self._unread()
+        if self.method != "self_taught":
+            yield from self._baseline_conflicts()
         size, num_neighbors = self.batch.size, self.sampling.num_neighbors
         if num_neighbors > size:
             yield (
@@ -98,6 +127,31 @@ class Recipe(Section):
             yield (
                 f"evaluation.resize: {self.evaluation.resize} given; allowed: at least {origin} ({eval_size}), which "
                 "is cut out of it"
+            )
+
+    def _unread(self) -> Iterator[str]:
+        for path in _NOT_READ[self.method]:
+            name, key = path.split(".")
+            section = getattr(self, name)
+            if (given := getattr(section, key)) != type(section).model_fields[key].default:
+                yield f"{path}: {json.dumps(given)} given; allowed: leave it out, as {self.method} does not read it"
+
+    def _baseline_conflicts(self) -> Iterator[str]:
+        if self.sampling.num_neighbors != 1:
+            yield (
+                f"sampling.num_neighbors: {self.sampling.num_neighbors} given; allowed: 1, as {self.method} is trained "
+                "on images in random order, without their neighbours"
+            )
+        if self.views.num_views != 2:
+            yield (
+                f"views.num_views: {self.views.num_views} given; allowed: 2, as {self.method} shows one view to the "
+                "student and the other to the teacher"
+            )
+        least = max(self.batch.size, self.baseline.top_k)
+        if self.method == "mean_shift" and self.baseline.memory_size < least:
+            yield (
+                f"baseline.memory_size: {self.baseline.memory_size} given; allowed: at least {least}, so that it holds "
+                "the batch (batch.size) and the neighbours that are looked for in it (baseline.top_k)"
             )
 
 

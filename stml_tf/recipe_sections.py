@@ -231,6 +231,25 @@ class Loss(Section):
     delta: Positive = Field(1.0, description="Margin: relative distance beyond which unlike images do not repel.")
 
 
+class Baseline(Section):
+    """What the methods moco, byol and mean_shift have: an MLP head on the pooled features, and a memory."""
+
+    hidden_dim: int = Field(2048, ge=1, description="Dimensions inside the MLP head, and inside the predictor.")
+    embedding: Literal["projection", "features"] = Field(
+        "projection",
+        description="What is evaluated and exported: the MLP head's output of model.embedding_dim dimensions, as the "
+        "paper compares, or the pooled features below the head.",
+    )
+    memory_size: int = Field(
+        9600,
+        ge=1,
+        description="Embeddings of past batches: the negatives of moco, the neighbours of mean_shift. Where it holds "
+        "more than there are training images, an image meets what it was in earlier epochs.",
+    )
+    temperature: Positive = Field(0.07, description="What moco divides cosines by.")
+    top_k: int = Field(5, ge=1, description="Neighbours in the memory that mean_shift draws an image to.")
+
+
 class Batch(Section):
     """The size of a training batch."""
 

@@ -55,12 +55,13 @@ class NeighborBatches:
         queries = [orders[turn][place] for turn, place in zip(rounds, places, strict=True)]
         return np.asarray(queries, np.int64).reshape(self.steps_per_epoch, per_step)
 
-    def batches(self, epoch: int, neighbors: np.ndarray) -> np.ndarray:
+    def batches(self, epoch: int, neighbors: np.ndarray | None = None) -> np.ndarray:
         """Lay out an epoch.
 
         Args:
             epoch: Counted from 0.
-            neighbors: `[num_images, num_neighbors]` integers: each image's nearest neighbours, itself first.
+            neighbors: `[num_images, num_neighbors]` integers: each image's nearest neighbours, itself first. None lays
+                out each image alone, in random order, where `num_neighbors` is 1.
 
         Returns:
             `[steps_per_epoch, batch_size]` int64 image indices; a query and its neighbours lie side by side.
@@ -68,6 +69,8 @@ class NeighborBatches:
         Raises:
             ValueError: If `neighbors` has another shape.
         """
+        if neighbors is None:
+            neighbors = np.arange(self.num_images)[:, None]
         if neighbors.shape != (self.num_images, self.num_neighbors):
             raise ValueError(
                 f"Neighbours of shape {neighbors.shape} given, ({self.num_images}, {self.num_neighbors}) expected: "

@@ -21,12 +21,16 @@ class NeighborBatchesCallback(keras.callbacks.Callback):
     Args:
         embed: Gives the student's `g` of all training images, `[num_images, teacher_dim]`, Euclidean, not normalised.
         batches: From the epoch's number and the neighbours `[num_images, num_neighbors]`, each image itself first, to
-            `[steps_per_epoch, batch_size]` image indices.
-        num_neighbors: Images in a group, the query included.
+            `[steps_per_epoch, batch_size]` image indices. Without neighbours to find it is given None.
+        num_neighbors: Images in a group, the query included; with 1 nothing is embedded and searched.
     """
 
     def __init__(
-        self, embed: Callable[[], np.ndarray], batches: Callable[[int, np.ndarray], np.ndarray], *, num_neighbors: int
+        self,
+        embed: Callable[[], np.ndarray],
+        batches: Callable[[int, np.ndarray | None], np.ndarray],
+        *,
+        num_neighbors: int,
     ) -> None:
         super().__init__()
         self.embed = embed
@@ -41,7 +45,9 @@ class NeighborBatchesCallback(keras.callbacks.Callback):
         return self._current
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        _, neighbors = nearest_neighbors(self.embed(), k=self.num_neighbors)
+        neighbors = None
+        if self.num_neighbors > 1:
+            _, neighbors = nearest_neighbors(self.embed(), k=self.num_neighbors)
         self._current = (epoch, self.batches(epoch, neighbors))
 
 
