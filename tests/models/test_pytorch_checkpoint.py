@@ -113,7 +113,8 @@ def test_numpy_arrays_that_either_numpy_saved(tmp_path, module):
     path = tmp_path / "inception.pth"
     torch.save(ARRAYS, path, _use_new_zipfile_serialization=False)
     saved_as = np.empty(0).__reduce__()[0].__module__.encode()
-    assert saved_as in (content := path.read_bytes())
+    content = path.read_bytes()
+    assert saved_as in content
     path.write_bytes(content.replace(saved_as, module))
     assert_same(read_pytorch_checkpoint(path), ARRAYS)
 
