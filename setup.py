@@ -33,10 +33,16 @@ setup(
         "matplotlib>=3.8",
         "fonttools>=4.43",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
+        "h5py>=3.11",
         "rich>=13.7",
         "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={
+        "torch": ["torch>=2.6"],
+        "faiss": ["faiss-cpu>=1.8"],
+        "parquet": ["pyarrow>=15"],
+        "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli:main"]},
