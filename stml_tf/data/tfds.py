@@ -53,7 +53,7 @@ def _import_tfds() -> Any:
         import tensorflow_datasets
     except ImportError as error:
         raise ValueError(
-            f"TensorFlow Datasets is needed and cannot be imported ({error}): pip install tensorflow-datasets importlib_resources, or "
+            f"TensorFlow Datasets is needed and cannot be imported ({error}): "
             "pip install tensorflow-datasets importlib_resources"
         ) from error
     return tensorflow_datasets
