@@ -18,7 +18,8 @@ __all__ = ["nearest_neighbors", "neighbor_chunks"]
 _SAME_POINT = 1e-13
 _INDEX_BITS = 32
 _SELF_FIRST = -1 << _INDEX_BITS
-_NEVER = np.iinfo(np.int64).max
+_NEVER = (0x7F800000 << _INDEX_BITS) + 2**_INDEX_BITS - 1  # At an infinite distance.
+_SPARSE = 16  # Where fewer than one in so many are near, they are worth picking out.
 
 
 def nearest_neighbors(
@@ -110,38 +111,61 @@ def _search(
 
     for first_query in range(0, len(queries), height):
         query, query_norms = block_of(queries, first_query, height)
+        own = np.arange(first_query, first_query + len(query))
         best = np.empty((len(query), 0), np.int64)
+        limit = np.full(len(query), np.inf)
         for first in range(0, len(gallery), width):
             block, norms = block_of(gallery, first, width)
-            keys = _ranking_keys(query, query_norms, block, norms, first)
-            if among_themselves:
-                own = np.arange(first_query, first_query + len(query))
-                here = np.flatnonzero((own >= first) & (own < first + len(block)))
-                keys[here, own[here] - first] = _NEVER if exclude_self else own[here] + _SELF_FIRST
+            here = np.flatnonzero(among_themselves & (own >= first) & (own < first + len(block)))
+            itself = here, own[here] - first
+            squared = (-2 * query) @ block.T
+            squared += norms
+            near = squared <= (limit - query_norms)[:, None]
+            near[itself] = not exclude_self
+            if np.count_nonzero(near) > near.size // _SPARSE:
+                squared += query_norms[:, None]
+                keys = _ranking_keys(squared, query_norms[:, None] + norms, np.arange(first, first + len(block)))
+                keys[itself] = _NEVER if exclude_self else own[here] + _SELF_FIRST
+            else:
+                rows, columns = np.nonzero(near)
+                squared = squared[rows, columns] + query_norms[rows]
+                near_keys = _ranking_keys(squared, query_norms[rows] + norms[columns], first + columns)
+                if among_themselves:
+                    near_keys += np.where(first + columns == own[rows], _SELF_FIRST, 0)
+                keys = _side_by_side(rows, near_keys, len(query))
             best = np.concatenate([best, keys], axis=1)
             if best.shape[1] > k:
                 best = np.partition(best, k - 1, axis=1)[:, :k]
+            if best.shape[1] == k:
+                limit = _squared_distances(best.max(axis=1)) * (1 + 1e-6) + _SAME_POINT * query_norms
         best.sort(axis=1)
-        squared = np.maximum(best >> _INDEX_BITS, 0).astype(np.int32).view(np.float32)
-        distances = (np.sqrt(squared, dtype=np.float64) * scale).astype(np.float32)
+        distances = (np.sqrt(_squared_distances(best)) * scale).astype(np.float32)
         yield slice(first_query, first_query + len(query)), distances, best & (2**_INDEX_BITS - 1)
 
 
-def _ranking_keys(
-    query: np.ndarray, query_norms: np.ndarray, block: np.ndarray, norms: np.ndarray, first: int
-) -> np.ndarray:
-    """Squared distances and gallery indices as single integers, int64 `[queries, block]`.
+def _ranking_keys(squared: np.ndarray, norm_sums: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Squared distances and gallery indices as single integers, int64, of the shape of `squared`, which is overwritten.
 
     The bits of a non-negative float32 order as the number does. With the index below them, one plain partition ranks by
     distance, then index.
     """
-    norm_sums = query_norms[:, None] + norms
-    squared = query @ block.T
-    squared *= -2
-    squared += norm_sums
     norm_sums *= _SAME_POINT
     squared[squared <= norm_sums] = 0
     keys = squared.astype(np.float32).view(np.int32).astype(np.int64)
     keys <<= _INDEX_BITS
-    keys |= np.arange(first, first + len(block))
+    keys |= indices
     return keys
+
+
+def _squared_distances(keys: np.ndarray) -> np.ndarray:
+    """The squared distances in ranking keys, float64."""
+    return np.maximum(keys >> _INDEX_BITS, 0).astype(np.int32).view(np.float32).astype(np.float64)
+
+
+def _side_by_side(rows: np.ndarray, keys: np.ndarray, height: int) -> np.ndarray:
+    """Keys `[count]` of ascending `rows` `[count]` as int64 `[height, most of a row]`, filled up with `_NEVER`."""
+    counts = np.bincount(rows, minlength=height)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((height, counts.max()), _NEVER)
+    table[rows, places] = keys
+    return table

@@ -58,6 +58,20 @@ def test_equals_the_slow_form_whatever_the_blocks_and_the_duplicates(data):
     np.testing.assert_allclose(distances, direct, rtol=1e-6)
 
 
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_equals_the_slow_form_where_few_of_a_block_are_near(exclude_self):
+    # Sixty blocks: of the later ones, hardly anything is nearer than what is found. Every fifth row is there twice.
+    embeddings = random_rows(3000, 3)
+    embeddings[::5] = embeddings[1::5]
+    distances, indices = nearest_neighbors(embeddings, k=4, exclude_self=exclude_self, chunk_size=50)
+    some = np.arange(0, 3000, 97)
+    direct = np.linalg.norm(embeddings[some, None].astype(np.float64) - embeddings, axis=2).astype(np.float32)
+    direct[np.arange(len(some)), some] = np.inf if exclude_self else -1
+    expected = np.argsort(direct, axis=1, kind="stable")[:, :4]
+    np.testing.assert_array_equal(indices[some], expected)
+    np.testing.assert_allclose(distances[some], np.maximum(np.take_along_axis(direct, expected, 1), 0), rtol=1e-6)
+
+
 def test_own_index_leads_beside_duplicates_and_is_left_out_by_index():
     embeddings = np.tile(random_rows(1, 8), (50, 1))
     distances, indices = nearest_neighbors(embeddings, k=3, chunk_size=7)

@@ -183,8 +183,8 @@ class Gallery:
         embedded = self._model.load().embed_images(queries)
         if embedded.unreadable:
             bad = embedded.unreadable[0]
-            name = "it" if isinstance(queries[bad.index], bytes) else str(bad.path)
-            raise ValueError(f"query {bad.index + 1} is no image that can be read, {name}: {bad.reason}")
+            name = f"number {bad.index + 1}" if isinstance(queries[bad.index], bytes) else bad.path
+            raise ValueError(f"the query {name} cannot be read: {bad.reason}")
         distances, indices = self.search_embeddings(embedded.embeddings, k=k)
         return [[self._match(*pair) for pair in zip(*row, strict=True)] for row in zip(distances, indices, strict=True)]
 

@@ -70,7 +70,7 @@ def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
     found = fingerprint(saved_model)
     if found != expected:
         raise ValueError(
-            f"{product} was made by another model than {saved_model}: the fingerprint of the one is {expected[:12]}, "
-            f"of the other {found[:12]}. Give the model that made it, or make it anew with this one"
+            f"{product} was made by another model (fingerprint {expected[:12]}) than {saved_model} ({found[:12]}): "
+            "give the one that made it, or make it anew with this one"
         )
     return saved_model
