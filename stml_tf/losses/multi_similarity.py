@@ -47,8 +47,11 @@ def multi_similarity_loss(
     if mining_margin is not None:
         nearest_negative = ops.max(ops.where(negative, similarity, -1e9), axis=1, keepdims=True)
         farthest_positive = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
-        positive = ops.logical_and(positive, similarity - mining_margin < nearest_negative)
-        negative = ops.logical_and(negative, similarity + mining_margin > farthest_positive)
+        # What is dropped, not what is kept: a NaN compares false, and must show in the loss.
+        easy_positive = similarity - mining_margin >= nearest_negative
+        easy_negative = similarity + mining_margin <= farthest_positive
+        positive = ops.logical_and(positive, ops.logical_not(easy_positive))
+        negative = ops.logical_and(negative, ops.logical_not(easy_negative))
     excess = similarity - threshold
     pull = ops.softplus(masked_logsumexp(-alpha * excess, positive)) / alpha
     push = ops.softplus(masked_logsumexp(beta * excess, negative)) / beta

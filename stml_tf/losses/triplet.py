@@ -70,7 +70,8 @@ def _hard(apart: Tensor, positive: Tensor, negative: Tensor, margin: float) -> T
 def _all(apart: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     losses = ops.relu(apart[:, :, None] - apart[:, None, :] + margin)
     triplets = ops.logical_and(positive[:, :, None], negative[:, None, :])
-    return masked_mean(losses, ops.logical_and(triplets, losses > 0.0))
+    # Not `> 0`: a NaN compares false, and must show in the loss.
+    return masked_mean(losses, ops.logical_and(triplets, losses != 0.0))
 
 
 def _smallest(apart: Tensor, mask: Tensor) -> Tensor:
