@@ -48,3 +48,34 @@ def self_distillation(embeddings: np.ndarray, target_embeddings: np.ndarray) -> 
         p, q = np.exp(-d_target) / np.exp(-d_target).sum(), np.exp(-d) / np.exp(-d).sum()
         total += np.sum(p * np.log(p / q))
     return total / len(embeddings)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def info_nce(queries: np.ndarray, keys: np.ndarray, negatives: np.ndarray, temperature: float) -> float:
+    losses = []
+    for query, key in zip(queries, keys, strict=True):
+        right = np.exp(cosine(query, key) / temperature)
+        wrong = sum(np.exp(cosine(query, negative) / temperature) for negative in negatives)
+        losses.append(-np.log(right / (right + wrong)))
+    return float(np.mean(losses))
+
+
+def squared_distance_of_directions(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = (row.astype(np.float64) / np.linalg.norm(row) for row in (a, b))
+    return float(np.sum((a - b) ** 2))
+
+
+def byol(predictions: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.mean([squared_distance_of_directions(*pair) for pair in zip(predictions, targets, strict=True)]))
+
+
+def mean_shift(predictions: np.ndarray, targets: np.ndarray, memory: np.ndarray, top_k: int) -> float:
+    losses = []
+    for prediction, target in zip(predictions, targets, strict=True):
+        nearest = sorted(memory, key=lambda row, target=target: squared_distance_of_directions(row, target))[:top_k]
+        losses.append(np.mean([squared_distance_of_directions(prediction, row) for row in nearest]))
+    return float(np.mean(losses))

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from stml_tf.losses.cosine import unit_rows
+
 Tensor = Any
 
 
@@ -21,7 +23,7 @@ def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     Returns:
         A float32 scalar in [0, 4].
     """
-    predictions, targets = (ops.normalize(ops.cast(each, "float32")) for each in (predictions, targets))
+    predictions, targets = map(unit_rows, (predictions, targets))
     return ops.mean(2.0 - 2.0 * ops.sum(predictions * ops.stop_gradient(targets), axis=1))
 
 

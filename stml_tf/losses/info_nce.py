@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from stml_tf.losses.cosine import unit_rows
+
 Tensor = Any
 
 
@@ -25,7 +27,7 @@ def info_nce_loss(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperatu
     Returns:
         A float32 scalar, at least 0, the mean over the queries; `log(1 + num_negatives)` where nothing is told apart.
     """
-    queries, keys, negatives = (ops.normalize(ops.cast(each, "float32")) for each in (queries, keys, negatives))
+    queries, keys, negatives = map(unit_rows, (queries, keys, negatives))
     keys, negatives = ops.stop_gradient(keys), ops.stop_gradient(negatives)
     positive = ops.sum(queries * keys, axis=1, keepdims=True)
     cosines = ops.concatenate([positive, ops.matmul(queries, ops.transpose(negatives))], axis=1)

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from stml_tf.losses.cosine import unit_rows
+
 Tensor = Any
 
 
@@ -24,7 +26,7 @@ def mean_shift_loss(predictions: Tensor, targets: Tensor, memory: Tensor, *, top
     Returns:
         A float32 scalar in [0, 4].
     """
-    predictions, targets, memory = (ops.normalize(ops.cast(each, "float32")) for each in (predictions, targets, memory))
+    predictions, targets, memory = map(unit_rows, (predictions, targets, memory))
     _, nearest = ops.top_k(ops.matmul(targets, ops.transpose(memory)), top_k)
     neighbors = ops.stop_gradient(ops.take(memory, nearest, axis=0))
     return ops.mean(2.0 - 2.0 * ops.sum(predictions[:, None, :] * neighbors, axis=2))
