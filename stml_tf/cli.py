@@ -32,6 +32,8 @@ def main() -> None:
 @data_dir_option
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; by default named by the recipe.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last checkpoint.")
+@click.option("--download", is_flag=True, help="Have TensorFlow Datasets fetch data that are not in the data folder.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe and the data, say what would be done, and stop.")
 @verbose_option
 def train(
@@ -40,6 +42,8 @@ def train(
     data_dir: Path | None,
     run_dir: Path | None,
     overwrite: bool,
+    resume: bool,
+    download: bool,
     dry_run: bool,
     verbose: bool,
 ) -> None:
@@ -53,14 +57,14 @@ def train(
         from stml_tf.run_folder import RunFolder
 
         run_dir = run_dir or Path("runs") / loaded.name
-        if not (overwrite or dry_run):
-            RunFolder(run_dir).refuse_existing()
-        catalog = open_catalog(data_dir=data_dir, **loaded.data.model_dump())
+        if not dry_run:
+            RunFolder(run_dir).check(loaded, overwrite=overwrite, resume=resume)
+        catalog = open_catalog(data_dir=data_dir, download=download, **loaded.data.model_dump())
 
         import_tensorflow()
         from stml_tf import experiment
 
-        experiment.train(loaded, catalog=catalog, run_dir=run_dir, overwrite=overwrite, dry_run=dry_run)
+        experiment.train(loaded, catalog=catalog, run_dir=run_dir, overwrite=overwrite, resume=resume, dry_run=dry_run)
 
 
 @main.command()

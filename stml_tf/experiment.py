@@ -1,6 +1,6 @@
 """From a recipe to a trained, measured and exported network. Reads from top to bottom."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,35 +12,35 @@ import tensorflow as tf
 from rich.console import Console
 
 from stml_tf.data.batching import NeighborBatches
-from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.catalog import Catalog, ImageSet, join
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.inspection import Unreadable, inspect_images, leave_out
 from stml_tf.data.loader import evaluation_batches, pixels_of, training_batches
 from stml_tf.data.transforms import evaluation_view, random_view
-from stml_tf.evaluation import embed, raw_pixels, retrieval_metrics
+from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
 from stml_tf.methods import build_model
 from stml_tf.models import preprocessing
 from stml_tf.monitoring import (
     ProgressCallback,
     Summaries,
     TensorBoardScalars,
+    describe_run,
+    epochs_report,
     figure_to_png,
     inspection_progress,
     learning_figure,
+    mean_agreement,
     metrics_table,
-    pseudo_label_agreement,
 )
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import export_saved_model
-from stml_tf.training import SelfTaughtModel, StudentTeacherModel
-from stml_tf.training.callbacks import (
-    CheckpointCallback,
-    MeasureCallback,
-    NeighborBatchesCallback,
-    StopOnNonFinite,
-)
+from stml_tf.training import SelfTaughtModel
+from stml_tf.training.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
+from stml_tf.training.checkpoint_callback import CheckpointCallback
 from stml_tf.training.checkpoints import Checkpoints
+from stml_tf.training.resumable_fit import fit_from
+from stml_tf.training.stop_signals import StopSignals
 
 EMBEDDING_BATCH = 256
 AGREEMENT_BATCHES = 3
@@ -54,6 +54,7 @@ def train(
     run_dir: Path | None = None,
     saved_models: Path = Path("saved_models"),
     overwrite: bool = False,
+    resume: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
 ) -> Path:
@@ -66,6 +67,7 @@ def train(
         run_dir: Folder of the run; `runs/NAME` by default.
         saved_models: Where the SavedModel goes, under the recipe's name.
         overwrite: Replace a run that is in the folder.
+        resume: Go on with a run that is in the folder from its last checkpoint; without one, from the beginning.
         dry_run: Take one step on a few images, write nothing.
         console: Where to print; the terminal by default.
 
@@ -73,21 +75,37 @@ def train(
         The run folder.
 
     Raises:
-        ValueError: If the run folder holds something, or the data are missing, too few or unreadable.
-        TrainingStopped: If the loss is no longer a number.
+        ValueError: If the run folder holds something or its run has another recipe, or the data are missing, too few
+            or unreadable.
+        TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
+        TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
     console = console or Console()
     folder = RunFolder(run_dir or Path("runs") / recipe.name)
-    if not (overwrite or dry_run):
-        folder.refuse_existing()
+    if not dry_run:
+        folder.check(recipe, overwrite=overwrite, resume=resume)
+    if resume and folder.metrics_file.exists():
+        console.print(f"The run in {folder.path} is over: there is nothing to go on with.", soft_wrap=True)
+        return folder.path
     catalog = catalog or open_catalog(data_dir=data_dir, **recipe.data.model_dump())
     keras.utils.set_random_seed(recipe.seed)
+    if recipe.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
 
-    _describe(console, recipe, catalog)
+    steps = len(catalog.train) // recipe.batch.size
+    describe_run(
+        console,
+        catalog,
+        title=recipe.name,
+        about=recipe.about,
+        network=f"{recipe.model.backbone}, {recipe.embedding}",
+        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.batch.size} images in "
+        f"{recipe.views.num_views} views",
+    )
     if dry_run:
         catalog = _few(catalog, recipe.batch.size)
-    train_images, unreadable_train = _readable(catalog.train, console, keep=recipe.training.cache_images)
-    test_images, unreadable_test = _readable(catalog.test, console, keep=True) if catalog.test else (None, [])
+    catalog, unreadable = _readable(catalog, console, keep_train=recipe.training.cache_images)
+    train_images, (test_images, num_queries) = catalog.train, test_set(catalog)
     batches = NeighborBatches(
         len(train_images),
         batch_size=recipe.batch.size,
@@ -96,8 +114,8 @@ def train(
         coverage=recipe.sampling.coverage,
     )
     if not dry_run:
-        folder.create(recipe, overwrite=overwrite)
-        folder.write_unreadable((bad.path, bad.reason) for bad in (*unreadable_train, *unreadable_test))
+        folder.open(recipe, overwrite=overwrite, resume=resume)
+        folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
 
     model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch)
     embed_f, embed_g = (embedder(model.student, output) for output in (0, 1))
@@ -107,7 +125,8 @@ def train(
         batches.batches,
         num_neighbors=recipe.sampling.num_neighbors,
     )
-    dataset = training_batches(
+    batches_from = partial(
+        training_batches,
         train_images,
         neighbors.current,
         steps_per_epoch=batches.steps_per_epoch,
@@ -118,7 +137,7 @@ def train(
         seed=recipe.seed,
     )
     if dry_run:
-        model.fit(dataset, epochs=1, shuffle=False, verbose=0, callbacks=[neighbors, StopOnNonFinite()])
+        fit_from(model, batches_from, epochs=1, callbacks=[neighbors, StopOnNonFinite()])
         console.print("Dry run: one step was taken, nothing was written.")
         return folder.path
 
@@ -127,36 +146,56 @@ def train(
 
     def measure(embeddings: np.ndarray) -> dict[str, float]:
         evaluation = recipe.evaluation
-        return retrieval_metrics(embeddings, test_images.labels, recall_at=evaluation.recall_at, nmi=evaluation.nmi)
+        return query_gallery_metrics(
+            embeddings,
+            test_images.labels,
+            num_queries=num_queries,
+            recall_at=evaluation.recall_at,
+            nmi=evaluation.nmi,
+        )
 
     def measure_epoch() -> dict[str, float]:
         retrieval = measure(test_embeddings()) if test_images else {}
-        return {**retrieval, **_agreement(model, dataset, train_images.labels)}
+        if train_images.labels is None or not isinstance(model, SelfTaughtModel):
+            return retrieval
+        agreement = mean_agreement(
+            lambda views, image_ids: model.pseudo_labels(views, image_ids).combined,
+            batches_from().take(AGREEMENT_BATCHES),
+            train_images.labels,
+        )
+        return retrieval if agreement is None else {**retrieval, "agreement": agreement}
 
     results: dict[str, dict[str, float]] = {}
     if test_images:
-        before = test_embeddings()
+        before = folder.remember("before_training", test_embeddings)
         results["raw pixels"] = measure(raw_pixels(views_of(test_images), count=len(test_images)))
         results["before training"] = measure(before)
 
-    checkpoints = Checkpoints(folder.checkpoints)
-    summaries = Summaries(folder.tensorboard)
-    summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    with ProgressCallback(images_per_batch=recipe.batch.size, console=console) as progress:
-        history = model.fit(
-            dataset,
+    summaries, stop = Summaries(folder.tensorboard), StopSignals()
+    checkpoints = CheckpointCallback(
+        Checkpoints(folder.checkpoints), neighbors, stop=stop, every=recipe.training.checkpoint_steps
+    )
+    if resume and (checkpoint := checkpoints.checkpoints.latest()):
+        checkpoints.resume(model, checkpoint)
+        console.print(f"Going on from {checkpoint.path}", soft_wrap=True)
+    else:
+        summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
+    with stop, ProgressCallback(images_per_batch=recipe.batch.size, console=console) as progress:
+        fit_from(
+            model,
+            batches_from,
+            epoch=checkpoints.epoch,
+            first_batch=checkpoints.batch,
             epochs=recipe.training.epochs,
-            shuffle=False,  # the batches come in an order of their own
-            verbose=0,
             callbacks=[
                 StopOnNonFinite(),
                 neighbors,
                 MeasureCallback(measure_epoch),
-                CheckpointCallback(checkpoints),
                 TensorBoardScalars(summaries),
                 progress,
+                checkpoints,
             ],
-        ).history
+        )
 
     if test_images:
         after = test_embeddings()
@@ -170,10 +209,24 @@ def train(
     else:
         console.print("There are no test images, so the network could not be evaluated: give data.test a folder.")
     summaries.close()
-    folder.write_metrics({"evaluated": recipe.embedding, **results, **_by_epoch(history)})
     saved_model = export_student(recipe, model.student, saved_models / recipe.name, results.get("after training", {}))
-    _name_what_was_made(console, folder, saved_model, pictured=test_images is not None)
+    folder.write_metrics({"evaluated": recipe.embedding, **results, **epochs_report(checkpoints.history)})
+    made = {
+        "Run folder": f"{folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)",
+        **({"Picture": f"{folder.picture}  (queries and their neighbours before and after)"} if test_images else {}),
+        "SavedModel": saved_model,
+        "Watch": f"tensorboard --logdir {folder.tensorboard}",
+    }
+    for what, where in made.items():
+        console.print(f"{what:<11} {where}", soft_wrap=True)
     return folder.path
+
+
+def test_set(catalog: Catalog) -> tuple[ImageSet | None, int | None]:
+    """The images to evaluate on, and how many of them, the first ones, search the others; None: all search all."""
+    if catalog.gallery is None:
+        return catalog.test, None
+    return join(catalog.test, catalog.gallery), len(catalog.test)
 
 
 def embedder(student: keras.Model, output: int = 0) -> Callable[[Any], tf.Tensor]:
@@ -213,64 +266,27 @@ def export_student(recipe: Recipe, student: keras.Model, out: Path, metrics: dic
 def _few(catalog: Catalog, count: int) -> Catalog:
     """The first images alone, enough for a step."""
 
-    def first(images: ImageSet) -> ImageSet:
-        return images.take(range(min(count, len(images))))
+    def first(images: ImageSet | None) -> ImageSet | None:
+        return images and images.take(range(min(count, len(images))))
 
-    return Catalog(catalog.name, first(catalog.train), catalog.test and first(catalog.test))
+    return Catalog(catalog.name, first(catalog.train), first(catalog.test), first(catalog.gallery))
 
 
-def _readable(images: ImageSet, console: Console, *, keep: bool) -> tuple[ImageSet, list[Unreadable]]:
+def _readable(catalog: Catalog, console: Console, *, keep_train: bool) -> tuple[Catalog, list[Unreadable]]:
     """The images that can be decoded, decoded already where memory is to hold them, and those left out."""
-    with inspection_progress(len(images), console) as on_progress:
-        found = inspect_images(images, keep=keep, on_progress=on_progress)
-    readable = leave_out(images, found.unreadable)
-    return (replace(readable, images=found.decoded) if keep else readable), found.unreadable
+    unreadable: list[Unreadable] = []
 
+    def readable(images: ImageSet | None, *, keep: bool) -> ImageSet | None:
+        if images is None:
+            return None
+        with inspection_progress(len(images), console) as on_progress:
+            found = inspect_images(images, keep=keep, on_progress=on_progress)
+        unreadable.extend(found.unreadable)
+        left = leave_out(images, found.unreadable)
+        return replace(left, images=found.decoded) if keep else left
 
-def _agreement(model: StudentTeacherModel, dataset: tf.data.Dataset, labels: np.ndarray | None) -> dict[str, float]:
-    """How well the teacher's pseudo labels agree with the true classes, where these are known."""
-    if labels is None or not isinstance(model, SelfTaughtModel):
-        return {}
-    scores = []
-    for views, image_ids in dataset.take(AGREEMENT_BATCHES):
-        rows = np.repeat(image_ids, views.shape[1])
-        similarity = model.pseudo_labels(views, image_ids).combined
-        scores.append(pseudo_label_agreement(similarity, labels[rows], rows))
-    found = [score for score in scores if not np.isnan(score)]
-    return {"agreement": float(np.mean(found))} if found else {}
-
-
-def _by_epoch(history: dict[str, Sequence[float]]) -> dict[str, Any]:
-    """What each epoch logged, and which was best. The test classes chose that one: it is no fair result."""
-    epochs = [
-        {"epoch": number, **{name: float(value) for name, value in zip(history, values, strict=True)}}
-        for number, values in enumerate(zip(*history.values(), strict=True), start=1)
-    ]
-    if "recall@1" not in history:
-        return {"epochs": epochs}
-    best = max(epochs, key=lambda epoch: epoch["recall@1"])
-    return {"best epoch, chosen on the test classes": best, "epochs": epochs}
-
-
-def _describe(console: Console, recipe: Recipe, catalog: Catalog) -> None:
-    tested = "no test images"
-    if catalog.test:
-        tested = f"{len(catalog.test):,} test images of {len(np.unique(catalog.test.labels)):,} other classes"
-    steps = len(catalog.train) // recipe.batch.size
-    console.print(
-        f"[bold]{recipe.name}[/bold]  {recipe.about}\n"
-        f"Data      {catalog.name}: {len(catalog.train):,} training images without labels, {tested}\n"
-        f"Network   {recipe.model.backbone}, {recipe.embedding}\n"
-        f"Training  {recipe.training.epochs} epochs of {steps} steps, each of {recipe.batch.size} images in "
-        f"{recipe.views.num_views} views",
-        highlight=False,
-        soft_wrap=True,
+    train, test, gallery = (
+        readable(images, keep=keep)
+        for images, keep in ((catalog.train, keep_train), (catalog.test, True), (catalog.gallery, True))
     )
-
-
-def _name_what_was_made(console: Console, folder: RunFolder, saved_model: Path, *, pictured: bool) -> None:
-    console.print(f"Run folder  {folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)", soft_wrap=True)
-    if pictured:
-        console.print(f"Picture     {folder.picture}  (queries and their neighbours before and after)", soft_wrap=True)
-    console.print(f"SavedModel  {saved_model}", soft_wrap=True)
-    console.print(f"Watch       tensorboard --logdir {folder.tensorboard}", soft_wrap=True)
+    return Catalog(catalog.name, train, test, gallery), unreadable

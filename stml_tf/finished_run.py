@@ -9,8 +9,8 @@ import tensorflow as tf
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.loader import pixels_of
-from stml_tf.evaluation import embed, retrieval_metrics
-from stml_tf.experiment import embedder, export_student, fixed_views
+from stml_tf.evaluation import embed, query_gallery_metrics
+from stml_tf.experiment import embedder, export_student, fixed_views, test_set
 from stml_tf.methods import build_model
 from stml_tf.recipe import Recipe, load_recipe
 from stml_tf.run_folder import RunFolder
@@ -33,11 +33,11 @@ def evaluate(source: Path, *, data_dir: Path | None = None) -> dict[str, float]:
     saved_model = _saved_model_in(source)
     if saved_model is not None:
         recipe = load_recipe(saved_model / "assets.extra" / "recipe.json", check_files=False)
-        images = _test_images(recipe, data_dir)
+        images, num_queries = _test_images(recipe, data_dir)
         embeddings = _embed_with_saved_model(saved_model, images)
     else:
         recipe = RunFolder(source).recipe()
-        images = _test_images(recipe, data_dir)
+        images, num_queries = _test_images(recipe, data_dir)
         student, _ = _restored_student(source, recipe)
         embeddings = embed(
             embedder(student),
@@ -45,8 +45,12 @@ def evaluate(source: Path, *, data_dir: Path | None = None) -> dict[str, float]:
             count=len(images),
             normalize=recipe.evaluation.normalize,
         )
-    return retrieval_metrics(
-        embeddings, images.labels, recall_at=recipe.evaluation.recall_at, nmi=recipe.evaluation.nmi
+    return query_gallery_metrics(
+        embeddings,
+        images.labels,
+        num_queries=num_queries,
+        recall_at=recipe.evaluation.recall_at,
+        nmi=recipe.evaluation.nmi,
     )
 
 
@@ -78,14 +82,14 @@ def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Check
     return model.student, checkpoint
 
 
-def _test_images(recipe: Recipe, data_dir: Path | None) -> ImageSet:
-    images = open_catalog(data_dir=data_dir, **recipe.data.model_dump()).test
+def _test_images(recipe: Recipe, data_dir: Path | None) -> tuple[ImageSet, int | None]:
+    images, num_queries = test_set(open_catalog(data_dir=data_dir, **recipe.data.model_dump()))
     if images is None:
         raise ValueError(
             f"The recipe {recipe.name} has no test images to evaluate on: its data.test is null. Set it to a folder "
             "with one folder a class."
         )
-    return images
+    return images, num_queries
 
 
 def _saved_model_in(source: Path) -> Path | None:

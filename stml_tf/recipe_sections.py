@@ -287,6 +287,12 @@ class Training(Section):
 
     epochs: int = Field(ge=1, description="Epochs; one has as many steps as the training images fill batches.")
     cache_images: bool = Field(False, description="Keep decoded training images in memory.")
+    deterministic: bool = Field(
+        False, description="Give the same result at every run, to the last bit on a CPU; slower."
+    )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Also write a checkpoint every so many steps; null: at the end of each epoch alone."
+    )
 
 
 class Evaluation(Section):

@@ -22,6 +22,7 @@ def training_batches(
     view: Callable[[Tensor, Tensor], Tensor],
     preprocess: Callable[[Tensor], Tensor],
     seed: int,
+    first_batch: int = 0,
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Random views of the images that an epoch asks for, in its order.
@@ -36,6 +37,8 @@ def training_batches(
         view: From pixels `[height, width, 3]` and a seed `[2]` to a view `[size, size, 3]` of 0 to 255.
         preprocess: From views of 0 to 255 to network inputs.
         seed: Seed of the views.
+        first_batch: Batches at the beginning of an epoch to leave out, below `steps_per_epoch`. The others stay as
+            they are.
         threads: Images read at once; the views do not depend on it.
 
     Returns:
@@ -45,7 +48,7 @@ def training_batches(
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
         epoch, batches = epoch_indices()
-        for position, index in enumerate(batches.ravel()):
+        for position, index in enumerate(batches[first_batch:].ravel(), start=first_batch * batch_size):
             yield index, np.array([seed, epoch, position], np.int32)
 
     def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,7 +62,7 @@ def training_batches(
         .map(load, num_parallel_calls=threads, deterministic=True)
         .batch(batch_size, drop_remainder=True)
         .map(lambda views, index: (preprocess(views), index))
-        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
+        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch - first_batch))
         .prefetch(2)
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-__all__ = ["pseudo_label_agreement"]
+__all__ = ["mean_agreement", "pseudo_label_agreement"]
 
 
 def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> float:
@@ -36,3 +37,25 @@ def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> floa
     if not same_class.any():
         return float("nan")
     return float(average_precision_score(same_class, similarity[different_images]))
+
+
+def mean_agreement(
+    similarity_of: Callable[[Any, Any], Any], batches: Iterable[tuple[Any, Any]], labels: np.ndarray
+) -> float | None:
+    """Mean of `pseudo_label_agreement` over batches.
+
+    Args:
+        similarity_of: From views and image ids to `[batch * num_views, batch * num_views]`, the views of an image side
+            by side.
+        batches: Pairs of views `[batch, num_views, ...]` and image ids `[batch]`.
+        labels: `[num_images]` integers, the true classes.
+
+    Returns:
+        In [0, 1]; None if no batch has a pair of one class to find.
+    """
+    scores = []
+    for views, image_ids in batches:
+        rows = np.repeat(image_ids, views.shape[1])
+        scores.append(pseudo_label_agreement(similarity_of(views, image_ids), labels[rows], rows))
+    found = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(found)) if found else None

@@ -67,10 +67,16 @@ class ProgressCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._progress is None:
-            self._start(epoch)
+            self._start()
         self._epoch_started = time.perf_counter()
         self._batches = 0
-        self._progress.update(self._task, epoch=self._epoch_name(epoch))
+        steps = self.params.get("steps")  # fewer where a run goes on in the middle of an epoch
+        self._progress.update(
+            self._task,
+            total=steps and steps * self.params["epochs"],
+            completed=(steps or 0) * epoch,
+            epoch=self._epoch_name(epoch),
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         done, self._batches = batch + 1 - self._batches, batch + 1
@@ -95,8 +101,7 @@ class ProgressCallback(keras.callbacks.Callback):
             self._progress.stop()
             self._progress = None
 
-    def _start(self, epoch: int) -> None:
-        steps = self.params.get("steps")
+    def _start(self) -> None:
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -110,14 +115,7 @@ class ProgressCallback(keras.callbacks.Callback):
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._progress.add_task(
-            "training",
-            total=steps and steps * self.params["epochs"],
-            completed=(steps or 0) * epoch,
-            epoch=self._epoch_name(epoch),
-            loss="",
-            speed="",
-        )
+        self._task = self._progress.add_task("training", epoch="", loss="", speed="")
         self._progress.start()
 
     def _due(self) -> bool:

@@ -1,12 +1,44 @@
-"""What a run says on the terminal about how good it is."""
+"""What a run says about itself: what it is about to do, how good it became, and how it got there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from rich.console import Console
 from rich.table import Table
 
-__all__ = ["metrics_table"]
+from stml_tf.data.catalog import Catalog
+
+__all__ = ["describe_run", "epochs_report", "metrics_table"]
+
+
+def describe_run(console: Console, catalog: Catalog, *, title: str, about: str, network: str, training: str) -> None:
+    """Say in a few lines what a run is about to do, with which data."""
+    tested = "no test images"
+    if catalog.test:
+        tested = f"{len(catalog.test):,} test images of {len(np.unique(catalog.test.labels)):,} other classes"
+    if catalog.gallery:
+        tested += f", which search {len(catalog.gallery):,} others"
+    console.print(
+        f"[bold]{title}[/bold]  {about}\n"
+        f"Data      {catalog.name}: {len(catalog.train):,} training images without labels, {tested}\n"
+        f"Network   {network}\n"
+        f"Training  {training}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Number what each epoch logged, and name the best one. The test classes chose that one: it is no fair result."""
+    epochs = [{"epoch": number, **logs} for number, logs in enumerate(history, start=1)]
+    measured = [epoch for epoch in epochs if epoch.get("recall@1") is not None]
+    if not measured:
+        return {"epochs": epochs}
+    best = max(measured, key=lambda epoch: epoch["recall@1"])
+    return {"best epoch, chosen on the test classes": best, "epochs": epochs}
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> Table:

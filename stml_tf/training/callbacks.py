@@ -1,6 +1,7 @@
-"""What happens around the steps: neighbours anew, measuring, checkpoints, and stopping when numbers go wrong."""
+"""What happens around the steps: neighbours anew, measuring, and stopping when numbers go wrong."""
 
 import math
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,26 @@ import keras
 import numpy as np
 
 from stml_tf.neighbors import nearest_neighbors
-from stml_tf.training.checkpoints import Checkpoints
 
 
 class TrainingStopped(RuntimeError):
     """Training cannot go on; the message says where it stopped and what to do."""
+
+
+class TrainingInterrupted(RuntimeError):
+    """A signal asked training to stop, and it did; the message says how to go on.
+
+    Args:
+        message: For people.
+        received: The signal.
+
+    Attributes:
+        exit_status: What a process ends with that such a signal has stopped.
+    """
+
+    def __init__(self, message: str, received: signal.Signals) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + received
 
 
 class NeighborBatchesCallback(keras.callbacks.Callback):
@@ -37,6 +53,11 @@ class NeighborBatchesCallback(keras.callbacks.Callback):
         self.batches = batches
         self.num_neighbors = num_neighbors
         self._current: tuple[int, np.ndarray] | None = None
+        self._goes_on = False
+
+    def go_on(self, epoch: int, batches: np.ndarray) -> None:
+        """Keep the batches `[steps_per_epoch, batch_size]` of an epoch that has begun already, when it begins again."""
+        self._current, self._goes_on = (epoch, batches), True
 
     def current(self) -> tuple[int, np.ndarray]:
         """The epoch that runs, and its batches: what `training_batches` asks for."""
@@ -45,6 +66,9 @@ class NeighborBatchesCallback(keras.callbacks.Callback):
         return self._current
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._goes_on:
+            self._goes_on = False
+            return
         neighbors = None
         if self.num_neighbors > 1:
             _, neighbors = nearest_neighbors(self.embed(), k=self.num_neighbors)
@@ -61,19 +85,6 @@ class MeasureCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs.update(self.measure())
-
-
-class CheckpointCallback(keras.callbacks.Callback):
-    """Writes a checkpoint at the end of each epoch."""
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        super().__init__()
-        self.checkpoints = checkpoints
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        step = int(self.model.optimizer.iterations)
-        self.checkpoints.save(self.model, epoch=epoch + 1, step=step, metrics=metrics)
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

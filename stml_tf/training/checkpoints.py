@@ -1,9 +1,10 @@
 """Checkpoints of everything a training needs to go on: weights, optimizers, random states, epoch, metrics.
 
-A checkpoint is a folder `epoch-0007/` of two files: `variables.npz`, the values of all variables of the model and of
-every optimizer that is an attribute of it, and `state.json`, the numbers of the epoch and the checksum of the first. It
-is written under another name, synced to the disk and then renamed, so that one that bears its name is whole, whenever
-the process was stopped.
+A checkpoint is a folder of two files: `variables.npz`, the values of all variables of the model, of its metrics and of
+every optimizer that is an attribute of it, and `state.json`, the numbers of the epoch and the checksum of the first.
+`epoch-0007/` was written after seven epochs, `epoch-0007-batch-00040/` after 40 batches of the eighth. It is written
+under another name, synced to the disk and then renamed, so that one that bears its name is whole, whenever the process
+was stopped.
 
 Keras's own weights file would not do: it leaves out the states of random generators, loading it skips an optimizer
 that does not fit, and writing it to a full disk ends the process inside the HDF5 library.
@@ -26,6 +27,7 @@ import numpy as np
 
 VARIABLES = "variables.npz"
 STATE = "state.json"
+KEPT = "kept."  # begins the names of arrays that are no variable
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Checkpoint:
 
     Attributes:
         path: its folder.
-        epoch: number of the epoch that it was written after.
+        epoch: epochs that were complete when it was written.
         step: optimizer steps taken until then.
+        batch: batches of the next epoch taken until then.
         metrics: by name, what was measured; None for what was not finite.
         extra: whatever else the training wanted kept, JSON values.
     """
@@ -45,6 +48,12 @@ class Checkpoint:
     step: int
     metrics: dict[str, float | None]
     extra: dict[str, Any]
+    batch: int = 0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By name, the arrays that were kept beside the variables."""
+        with np.load(self.path / VARIABLES) as file:
+            return {key.removeprefix(KEPT): file[key] for key in file.files if key.startswith(KEPT)}
 
 
 class Checkpoints:
@@ -73,22 +82,36 @@ class Checkpoints:
         epoch: int,
         step: int,
         metrics: Mapping[str, float],
+        batch: int = 0,
         extra: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> Checkpoint:
-        """Writes a checkpoint, in place of an earlier one of the same epoch, and deletes what is no longer kept.
+        """Writes a checkpoint, in place of an earlier one of the same moment, and deletes what is no longer kept.
+
+        Args:
+            model: built, with its optimizers built.
+            epoch: epochs that are complete.
+            step: optimizer steps taken.
+            metrics: by name, what was measured.
+            batch: batches taken of the next epoch.
+            extra: JSON values to keep.
+            arrays: arrays to keep, see `Checkpoint.arrays`.
 
         Raises:
             OSError: it could not be written, as when the disk is full. The earlier checkpoints are untouched.
         """
-        target = self.folder / f"epoch-{epoch:04d}"
+        target = self.folder / (f"epoch-{epoch:04d}" + (f"-batch-{batch:05d}" if batch else ""))
         partial = self.folder / f".{target.name}.partial"
         try:
             for leftover in self.folder.glob(".epoch-*"):
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
-            np.savez(partial / VARIABLES, **{key: variable.numpy() for key, variable in _variables(model).items()})
+            values = {key: variable.numpy() for key, variable in _variables(model).items()}
+            kept = {f"{KEPT}{name}": array for name, array in (arrays or {}).items()}
+            np.savez(partial / VARIABLES, **values, **kept)
             state = {
                 "epoch": int(epoch),
+                "batch": int(batch),
                 "step": int(step),
                 "metrics": {name: _finite_or_none(value) for name, value in metrics.items()},
                 "extra": dict(extra or {}),
@@ -130,7 +153,7 @@ class Checkpoints:
         """
         variables = _variables(model)
         with np.load(checkpoint.path / VARIABLES) as file:
-            values = dict(file)
+            values = {key: file[key] for key in file.files if not key.startswith(KEPT)}
         for key in {**variables, **values}:
             saved, wanted = (_describe(found.get(key)) for found in (values, variables))
             if saved != wanted:
@@ -143,8 +166,11 @@ class Checkpoints:
             variable.assign(values[key])
 
     def _paths(self) -> list[Path]:
-        paths = [path for path in self.folder.glob("epoch-*") if re.fullmatch(r"epoch-\d+", path.name)]
-        return sorted(paths, key=lambda path: int(path.name.removeprefix("epoch-")))
+        names = (
+            (re.fullmatch(r"epoch-(\d+)(?:-batch-(\d+))?", path.name), path) for path in self.folder.glob("epoch-*")
+        )
+        moments = [(int(name[1]), int(name[2] or 0), path) for name, path in names if name]
+        return [path for _, _, path in sorted(moments)]
 
     def _intact(self, path: Path) -> Checkpoint | None:
         try:
@@ -195,8 +221,9 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     groups = {"model": model} | {
         name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)
     }
+    variables = {name: group.variables for name, group in groups.items()} | {"metrics": model.metrics_variables}
     # By number: the names that Keras makes up count on from model to model.
-    return {f"{name}.{i:04d}": variable for name, group in groups.items() for i, variable in enumerate(group.variables)}
+    return {f"{name}.{i:04d}": variable for name, group in variables.items() for i, variable in enumerate(group)}
 
 
 def _describe(value: keras.Variable | np.ndarray | None) -> str:

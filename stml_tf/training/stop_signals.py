@@ -1,0 +1,39 @@
+"""SIGTERM and Ctrl-C, heard between two steps rather than in the middle of one."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+class StopSignals:
+    """Holds the first SIGTERM or SIGINT back while it is entered, so that it can be asked for at a good moment.
+
+    The second one does what it always does, for those who cannot wait. Outside the main thread, where Python hears no
+    signals, it holds nothing back.
+
+    Attributes:
+        received: The signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._usual: dict[int, Callable[..., Any] | int | None] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._usual = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._as_usual()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._as_usual()
+
+    def _as_usual(self) -> None:
+        for number, handler in self._usual.items():
+            signal.signal(number, handler)
+        self._usual = {}
