@@ -113,5 +113,5 @@ def test_a_set_without_images_and_classes_is_refused(made_up):
 
 def test_without_the_package_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ValueError, match=r"is needed and cannot be imported .*: pip install 'stml-tf\[tfds\]'"):
+    with pytest.raises(ValueError, match=r"is needed and cannot be imported .*: pip install tensorflow-datasets"):
         load_tfds("cifar10", train_classes=0.5)
