@@ -45,6 +45,7 @@ def cluster_embeddings(embeddings: np.ndarray, *, num_clusters: int | None = Non
     Raises:
         ValueError: If there are more clusters than embeddings.
     """
+    embeddings = np.asarray(embeddings, np.float32)
     count = len(embeddings)
     if num_clusters is None:
         num_clusters = choose_num_clusters(embeddings, seed=seed)
@@ -54,7 +55,7 @@ def cluster_embeddings(embeddings: np.ndarray, *, num_clusters: int | None = Non
     labels, distances = np.empty(count, np.int64), np.empty(count, np.float32)
     for start in range(0, count, _BLOCK):
         rows = slice(start, start + _BLOCK)
-        block = np.asarray(embeddings[rows], np.float32)
+        block = embeddings[rows]
         labels[rows] = model.predict(block)
         distances[rows] = np.linalg.norm(block - model.cluster_centers_[labels[rows]], axis=1)
     found, labels, sizes = np.unique(labels, return_inverse=True, return_counts=True)
