@@ -183,7 +183,7 @@ def duplicates(gallery: Path, threshold: float, out: Path | None, verbose: bool)
         else:
             click.echo("".join("\n".join(group) + "\n\n" for group in paths), nl=False)
         extra = sum(map(len, paths)) - len(paths)
-        click.echo(f"{len(paths):,} groups of duplicates: {_number(extra)} could go")
+        click.echo(f"{_number(len(paths), 'group')} of duplicates: {_number(extra)} could go")
         if out is not None:
             click.echo(f"Groups written to {out}")
 
@@ -210,7 +210,9 @@ def cluster(gallery: Path, out: Path, num_clusters: int | None, verbose: bool) -
         rows = ((opened.paths[row], found.labels[row], f"{found.distances[row]:.4f}") for row in order)
         _write_csv(out, ["path", "cluster", "distance"], rows)
         sizes = found.sizes
-        click.echo(f"{_number(len(opened))} in {len(sizes):,} clusters of {sizes.min():,} to {sizes.max():,}: {out}")
+        click.echo(
+            f"{_number(len(opened))} in {_number(len(sizes), 'cluster')} of {sizes.min():,} to {sizes.max():,}: {out}"
+        )
 
 
 COMMANDS = (embed, index, add, remove, search, duplicates, cluster)
@@ -259,8 +261,8 @@ def _progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], 
         yield on_progress
 
 
-def _number(count: int) -> str:
-    return f"{count:,} image" if count == 1 else f"{count:,} images"
+def _number(count: int, noun: str = "image") -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _tell_unreadable(count: int, file: str) -> None:
