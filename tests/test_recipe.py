@@ -185,6 +185,66 @@ def test_a_wrong_value_is_refused(recipe_file, override, line):
     assert line in lines[0]
 
 
+ALONE = "sampling.num_neighbors=1"
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "mean_shift"])
+def test_a_baseline_needs_its_name_and_images_alone(recipe_file, method):
+    recipe = load_recipe(recipe_file, [f"method={method}", ALONE])
+    assert (recipe.method, recipe.baseline.memory_size) == (method, 9600)
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "line"),
+    [
+        ("mocco", ALONE, 'method: "mocco" given; allowed: self_taught, moco, byol, mean_shift; did you mean "moco"?'),
+        (
+            "moco",
+            "sampling.num_neighbors=5",
+            "sampling.num_neighbors: 5 given; allowed: 1, as moco is trained on images",
+        ),
+        ("byol", "views.num_views=3", "views.num_views: 3 given; allowed: 2, as byol shows one view to the student"),
+        ("moco", "loss.sigma=0.3", "loss.sigma: 0.3 given; allowed: leave it out, as moco does not read it"),
+        ("moco", "teacher.center=true", "teacher.center: true given; allowed: leave it out, as moco does not read it"),
+        ("moco", "model.teacher_dim=7", "model.teacher_dim: 7 given; allowed: leave it out, as moco does not read it"),
+        ("moco", "baseline.top_k=3", "baseline.top_k: 3 given; allowed: leave it out, as moco does not read it"),
+        (
+            "byol",
+            "baseline.memory_size=300",
+            "baseline.memory_size: 300 given; allowed: leave it out, as byol does not",
+        ),
+        (
+            "mean_shift",
+            "baseline.temperature=1",
+            "baseline.temperature: 1.0 given; allowed: leave it out, as mean_shift",
+        ),
+        (
+            "mean_shift",
+            "baseline.memory_size=119",
+            "baseline.memory_size: 119 given; allowed: at least 120, so that it",
+        ),
+        ("self_taught", "baseline.top_k=3", "baseline.top_k: 3 given; allowed: leave it out, as self_taught does not"),
+        ("moco", "baseline.embedding=pooled", 'baseline.embedding: "pooled" given; allowed: projection, features'),
+    ],
+)
+def test_a_method_is_given_nothing_that_it_does_not_read(recipe_file, method, override, line):
+    _, *lines = refusal(recipe_file, f"method={method}", ALONE, override).splitlines()
+    assert len(lines) == 1
+    assert line in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "embeddings of 512 dimensions"),
+        (["method=moco", ALONE], "embeddings of 512 dimensions, the output of the MLP head"),
+        (["method=byol", ALONE, "baseline.embedding=features"], "the pooled features below the MLP head as embeddings"),
+    ],
+)
+def test_a_recipe_says_which_embedding_is_evaluated(recipe_file, overrides, words):
+    assert load_recipe(recipe_file, overrides).embedding == words
+
+
 def test_every_problem_is_listed(recipe_file):
     message = refusal(recipe_file, "seed=-1", "batch.siz=3", "views.size=null")
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  seed", "  views.size", "  batch.siz"]

@@ -11,13 +11,17 @@ from stml_tf.recipe import load_recipe
 from tests.data.miniatures import write_cars, write_cub, write_inshop, write_sop
 
 FILES = sorted(Path(__file__).parents[1].joinpath("recipes").glob("*.json"))
-EXPERIMENTS = [path for path in FILES if path.stem.startswith(("cub", "cars", "sop", "inshop"))]
+PUBLISHED_DATA = [path for path in FILES if path.stem.startswith(("cub", "cars", "sop", "inshop"))]
+BASELINES = [path for path in PUBLISHED_DATA if path.stem.endswith(("_moco", "_byol", "_mean_shift"))]
+EXPERIMENTS = [path for path in PUBLISHED_DATA if path not in BASELINES]
 WRITE = {"cub": write_cub, "cars196": write_cars, "sop": write_sop, "inshop": write_inshop}
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 every_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+every_baseline = pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
+on_published_data = pytest.mark.parametrize("path", PUBLISHED_DATA, ids=lambda path: path.stem)
 
 # One step of a few small images, without weights that would have to be downloaded or converted.
-SMALL = ("model.weights=null", "views.size=32", "evaluation.resize=32", "batch.size=10", "model.teacher_dim=32")
+SMALL = ("model.weights=null", "views.size=32", "evaluation.resize=32", "batch.size=10")
 
 
 def recipe_at(path, *overrides):
@@ -62,7 +66,21 @@ def test_settings_are_the_papers(path):
     assert recipe.model.freeze_batch_norm == (recipe.model.backbone == "bn_inception")
 
 
-@every_experiment
+@every_baseline
+def test_baselines_share_all_but_the_method(path):
+    data, _, method = path.stem.partition("_")
+    baseline, ours = recipe_at(path), recipe_at(path.with_stem(f"{data}_googlenet_128"))
+    assert baseline.method == method
+    for section in ("data", "views", "batch", "schedule", "training", "evaluation"):
+        assert getattr(baseline, section) == getattr(ours, section)
+    assert baseline.model == ours.model
+    assert baseline.optimizer == ours.optimizer.model_copy(update={"head_learning_rate": None})
+    assert baseline.teacher.momentum == (0.999 if method == "moco" else 0.99)
+    settings = baseline.baseline
+    assert (settings.memory_size, settings.temperature, settings.top_k) == (9600, 0.07, 5)
+
+
+@on_published_data
 def test_recall_is_reported_at_the_fields_k(path):
     recipe = recipe_at(path)
     fields = {"cub": (1, 2, 4, 8), "cars196": (1, 2, 4, 8), "sop": (1, 10, 100, 1000), "inshop": (1, 10, 20, 30)}
@@ -79,7 +97,8 @@ def test_missing_weights_say_how_they_are_made(tmp_path, monkeypatch):
 def dry_run(path, tmp_path):
     from stml_tf import experiment
 
-    recipe = recipe_at(path, *SMALL)
+    width = "model.teacher_dim=32" if path in EXPERIMENTS else "baseline.hidden_dim=32"
+    recipe = recipe_at(path, *SMALL, width)
     load = PUBLISHED[recipe.data.name].load
     catalog = load(tmp_path, expected=WRITE[recipe.data.name](tmp_path))
     made = set(tmp_path.rglob("*"))
@@ -96,6 +115,6 @@ def test_a_recipe_takes_a_step_on_official_files(tmp_path):
 
 
 @pytest.mark.slow
-@every_experiment
+@on_published_data
 def test_every_recipe_takes_a_step_on_official_files(path, tmp_path):
     dry_run(path, tmp_path)

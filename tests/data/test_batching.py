@@ -38,6 +38,16 @@ def test_queries_stand_beside_their_neighbors(coverage):
     np.testing.assert_array_equal(groups, table[batches.queries(3).ravel()])
 
 
+def test_without_neighbors_an_epoch_is_every_image_once_in_random_order():
+    batches = NeighborBatches(24, batch_size=6, num_neighbors=1)
+    first, second = batches.batches(0), batches.batches(1)
+    for epoch in (first, second):
+        np.testing.assert_array_equal(np.sort(epoch.ravel()), np.arange(24))
+    assert not np.array_equal(first, second)
+    with pytest.raises(ValueError, match=r"shape \(24, 1\) given, \(24, 2\) expected"):
+        NeighborBatches(24, batch_size=6, num_neighbors=2).batches(0)
+
+
 @pytest.mark.parametrize("coverage", [True, False])
 def test_the_seed_and_the_epoch_alone_decide(coverage):
     def queries(seed, epoch):

@@ -29,6 +29,15 @@ def data(random):
     return tf.data.Dataset.from_tensor_slices((views, np.tile(np.arange(6), (2, 1))))
 
 
+def test_without_neighbors_nothing_is_embedded():
+    def embed():
+        raise AssertionError("embedded in vain")
+
+    callback = NeighborBatchesCallback(embed, lambda epoch, neighbors: (epoch, neighbors), num_neighbors=1)
+    callback.on_epoch_begin(4)
+    assert callback.current() == (4, (4, None))
+
+
 def test_neighbors_are_found_anew_at_each_epoch(model, data):
     positions = [np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([[0.0], [10.0], [1.0], [11.0]])]
     seen = []
