@@ -3,6 +3,8 @@
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, section 3.1.
 """
 
+from collections.abc import Iterator
+
 import h5py
 import keras
 from keras import layers
@@ -20,6 +22,7 @@ def build_student(
     teacher_dim: int,
     weights: str | None = None,
     freeze_batch_norm: bool = False,
+    synchronize_batch_norm: bool = False,
 ) -> keras.Model:
     """Build the network that learns.
 
@@ -29,6 +32,8 @@ def build_student(
         teacher_dim: Width of `g`, the auxiliary embedding that the teacher shares.
         weights: Weights of the backbone, see `build_backbone`; or the path of a whole student's weights file.
         freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset as they are.
+        synchronize_batch_norm: Whether BatchNorm normalises by the statistics of all devices' images, where there are
+            several, in place of each device's own.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]`, any height and width that the backbone can
@@ -46,7 +51,10 @@ def build_student(
             f"these in place of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
         )
     images, pooled = pooled_backbone(
-        backbone, weights=None if saved_widths else weights, freeze_batch_norm=freeze_batch_norm
+        backbone,
+        weights=None if saved_widths else weights,
+        freeze_batch_norm=freeze_batch_norm,
+        synchronize_batch_norm=synchronize_batch_norm,
     )
     outputs = [_head(embedding_dim, EMBEDDING_HEAD)(pooled), _head(teacher_dim, AUXILIARY_HEAD)(pooled)]
     student = keras.Model(images, outputs, name="student")
@@ -56,7 +64,11 @@ def build_student(
 
 
 def pooled_backbone(
-    backbone: str, *, weights: str | None = None, freeze_batch_norm: bool = False
+    backbone: str,
+    *,
+    weights: str | None = None,
+    freeze_batch_norm: bool = False,
+    synchronize_batch_norm: bool = False,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """What every student begins with; the arguments are those of `build_student`.
 
@@ -65,8 +77,9 @@ def pooled_backbone(
         backbone's feature maps plus their maximum.
     """
     trunk = build_backbone(backbone, weights=weights)
-    if freeze_batch_norm:
-        _freeze_batch_norm(trunk)
+    for layer in _batch_norms(trunk):
+        layer.trainable = layer.trainable and not freeze_batch_norm
+        layer.synchronized = synchronize_batch_norm
     images = keras.Input(trunk.input_shape[1:], name="images")
     features = trunk(images)
     average = layers.GlobalAveragePooling2D(name="average")(features)
@@ -97,9 +110,9 @@ def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
         return tuple(file[head].shape[1] for head in heads)
 
 
-def _freeze_batch_norm(model: keras.Model) -> None:
+def _batch_norms(model: keras.Model) -> Iterator[layers.BatchNormalization]:
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False
+            yield layer
         elif isinstance(layer, keras.Model):
-            _freeze_batch_norm(layer)
+            yield from _batch_norms(layer)

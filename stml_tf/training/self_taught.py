@@ -11,6 +11,8 @@ from keras import ops
 
 from stml_tf.losses import relaxed_contrastive_loss, self_distillation_loss
 from stml_tf.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
+from stml_tf.training.accumulation import embed_in_pieces, forward
+from stml_tf.training.replicas import gather_rows
 from stml_tf.training.student_teacher import StudentTeacherModel
 
 Tensor = Any
@@ -35,9 +37,11 @@ class SelfTaughtModel(StudentTeacherModel):
             teacher's angles: as it grows all pairs look alike, and a small `sigma` makes that feed on itself. The paper
             does not centre.
         teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
+        accumulate: In how many equal pieces a device embeds its part of the batch. The similarity and the losses are
+            over the whole batch all the same.
 
     Raises:
-        ValueError: If `momentum`, `teacher_start` or `teacher_update` is out of range.
+        ValueError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class SelfTaughtModel(StudentTeacherModel):
         teacher_start: str = "student",
         teacher_center: bool = False,
         teacher_update: str = "after",
+        accumulate: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -62,14 +67,17 @@ class SelfTaughtModel(StudentTeacherModel):
         )
         if teacher_update not in ("after", "before"):
             raise ValueError(f'The teacher moves "after" or "before" the optimizer\'s step, not {teacher_update!r}.')
+        if accumulate < 1:
+            raise ValueError(f"accumulate={accumulate} must be 1 or more pieces.")
         self.num_neighbors = num_neighbors
         self.sigma = sigma
         self.delta = delta
         self.teacher_center = teacher_center
         self.teacher_update = teacher_update
+        self.accumulate = accumulate
 
     def pseudo_labels(self, views: Tensor, image_ids: Tensor) -> SelfTaughtSimilarity:
-        """The teacher's opinion of a batch.
+        """The teacher's opinion of a batch; within a replica of several, of the batch of them all.
 
         Args:
             views: `[batch, num_views, height, width, channels]`, preprocessed.
@@ -79,12 +87,13 @@ class SelfTaughtModel(StudentTeacherModel):
             Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
         """
         num_views = views.shape[1]
-        embeddings = self.teacher(ops.reshape(views, (-1, *views.shape[2:])), training=False)
+        images = ops.reshape(views, (-1, *views.shape[2:]))
+        embeddings = gather_rows(embed_in_pieces(self.teacher, images, pieces=self.accumulate))
         if self.teacher_center:
             embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
         return self_taught_similarity(
             embeddings,
-            ops.repeat(image_ids, num_views),
+            ops.repeat(gather_rows(image_ids), num_views),
             num_neighbors=self.num_neighbors * num_views,
             sigma=self.sigma,
         )
@@ -93,29 +102,32 @@ class SelfTaughtModel(StudentTeacherModel):
         views, image_ids = data
         images = ops.reshape(views, (-1, *views.shape[2:]))
         similarity = self.pseudo_labels(views, image_ids)
+        embeddings, backpropagate = forward(self.student, images, pieces=self.accumulate)
         with tf.GradientTape() as tape:
-            f, g = self.student(images, training=True)
+            tape.watch(embeddings)
+            f, g = gather_rows(embeddings)
             contrastive = (
                 relaxed_contrastive_loss(f, similarity.combined, delta=self.delta)
                 + relaxed_contrastive_loss(g, similarity.combined, delta=self.delta)
             ) / 2.0
             distillation = self_distillation_loss(f, g)
             loss = contrastive + distillation
-        gradients = tape.gradient(loss, self.trainable_variables)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = backpropagate(tape.gradient(scaled_loss, embeddings), self.trainable_variables)
 
         if self.teacher_update == "before":
             self._move_teacher()
-        self._apply_gradients(gradients)
+        gradient_norm = self._apply_gradients(gradients)
         if self.teacher_update == "after":
             self._move_teacher()
 
-        off_diagonal = similarity.contextual * (1.0 - ops.eye(ops.shape(images)[0], dtype="float32"))
-        rows = ops.cast(ops.shape(images)[0], "float32")
+        off_diagonal = similarity.contextual * (1.0 - ops.eye(ops.shape(f)[0], dtype="float32"))
+        rows = ops.cast(ops.shape(f)[0], "float32")
         return self._log(
             loss=loss,
             relaxed_contrastive=contrastive,
             self_distillation=distillation,
-            gradient_norm=tf.linalg.global_norm(gradients),
+            gradient_norm=gradient_norm,
             positive_share=ops.sum(ops.sign(off_diagonal)) / (rows * (rows - 1.0)),
         )
 
@@ -128,4 +140,5 @@ class SelfTaughtModel(StudentTeacherModel):
             "teacher_start": self.teacher_start,
             "teacher_center": self.teacher_center,
             "teacher_update": self.teacher_update,
+            "accumulate": self.accumulate,
         }

@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
+from stml_tf.training.replicas import average_over_replicas, per_replica_log, reduce_no_further
 
 Tensor = Any
 
@@ -58,11 +60,19 @@ class StudentTeacherModel(keras.Model):
             optimizer: Trains the model; the student's trunk alone where the heads have an optimizer of their own.
             head_optimizer: Trains the heads; None leaves them to `optimizer`.
             **kwargs: What `keras.Model.compile` takes beside a loss and metrics.
+
+        Where the student computes in float16, both scale the loss by the same number, see `LossScaleOptimizer` of
+        Keras.
         """
+        optimizer = keras.optimizers.get(optimizer)
+        if _computes_in_float16(self.student):
+            optimizer, head_optimizer = _with_loss_scale(optimizer), _with_loss_scale(head_optimizer)
         super().compile(optimizer=optimizer, **kwargs)
         self.head_optimizer = head_optimizer
         for each, variables in self._optimized_variables():
             each.build(variables)
+            if self.distribute_strategy.num_replicas_in_sync > 1:
+                reduce_no_further(each)
 
     def call(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         return self.student(images, training=training)
@@ -110,10 +120,20 @@ class StudentTeacherModel(keras.Model):
         trunk = [variable for variable in variables if id(variable) not in in_heads]
         return [(self.optimizer, trunk), (self.head_optimizer, heads)]
 
-    def _apply_gradients(self, gradients: list[Tensor]) -> None:
+    def _apply_gradients(self, gradients: list[Tensor]) -> Tensor:
+        """Takes a step along the gradients of `optimizer.scale_loss(loss)` and returns the norm of the loss's own."""
+        gradients = average_over_replicas(gradients)
+        norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # Where scaling made one gradient overflow, all do: so the optimizers skip a step together, which moves
+            # nothing, and keep the same scale.
+            overflow = tf.where(tf.math.is_finite(norm), 0.0, float("nan"))
+            gradients = [None if gradient is None else gradient + overflow for gradient in gradients]
+            norm = tf.where(tf.math.is_finite(norm), norm, 0.0)
         gradient_of = {id(v): g for v, g in zip(self.trainable_variables, gradients, strict=True)}
         for optimizer, variables in self._optimized_variables():
             optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
+        return norm
 
     def _move_teacher(self) -> None:
         update_teacher(self.teacher, auxiliary_network(self.student), momentum=self.momentum)
@@ -121,4 +141,17 @@ class StudentTeacherModel(keras.Model):
     def _log(self, **values: Tensor) -> dict[str, Tensor]:
         for name, value in values.items():
             self._means[name].update_state(value)
-        return {name: mean.result() for name, mean in self._means.items()}
+        return {name: per_replica_log(mean.result()) for name, mean in self._means.items()}
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Nothing: all is built. Keras would draw a batch before the first epoch to find out the shapes of layers."""
+
+
+def _computes_in_float16(layer: keras.Layer) -> bool:
+    return layer.compute_dtype == "float16" or any(map(_computes_in_float16, getattr(layer, "layers", ())))
+
+
+def _with_loss_scale(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer | None:
+    if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)

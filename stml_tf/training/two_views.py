@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from stml_tf.models.student import AUXILIARY_HEAD
+from stml_tf.training.replicas import gather_rows
 from stml_tf.training.student_teacher import StudentTeacherModel
 
 Tensor = Any
@@ -49,14 +50,14 @@ class TwoViewModel(StudentTeacherModel):
         views, _ = data
         if views.shape[1] != 2:
             raise ValueError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
-        targets = self.teacher(views[:, 1], training=False)
+        targets = gather_rows(self.teacher(views[:, 1], training=False))
         with tf.GradientTape() as tape:
             _, projections = self.student(views[:, 0], training=True)
-            loss = self.objective(projections, targets)
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self._apply_gradients(gradients)
+            loss = self.objective(gather_rows(projections), targets)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradient_norm = self._apply_gradients(tape.gradient(scaled_loss, self.trainable_variables))
         self._move_teacher()
-        return self._log(loss=loss, gradient_norm=tf.linalg.global_norm(gradients))
+        return self._log(loss=loss, gradient_norm=gradient_norm)
 
     def _head_variables(self) -> list[keras.Variable]:
         projection = {id(variable) for variable in self.student.get_layer(AUXILIARY_HEAD).trainable_variables}

@@ -1,0 +1,183 @@
+"""Training on several devices, and on several machines: which take part, and what each of them gets.
+
+With `TF_CONFIG` in the environment, this process is one worker of several and all of its devices take part; TensorFlow
+describes the variable. All workers run the same program on the same data with the same recipe.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+
+def strategy_for(devices: str | int | Sequence[str] = "all") -> tf.distribute.Strategy:
+    """The strategy under whose `scope()` a model is built. With `TF_CONFIG`, call it before anything of TensorFlow.
+
+    Args:
+        devices: "all" for all GPUs of this machine, or its CPU where it has none; a count of them; or their names, such
+            as `["GPU:0", "GPU:2"]`.
+
+    Returns:
+        For one device TensorFlow's default strategy, or one that is bound to it; for several `MirroredStrategy`; with
+        `TF_CONFIG`, `MultiWorkerMirroredStrategy`.
+
+    Raises:
+        ValueError: If there is no such device, or a choice is made where `TF_CONFIG` is set.
+    """
+    if _tf_config():
+        if devices != "all":
+            raise ValueError(
+                f'training.devices: {devices!r} given; allowed where TF_CONFIG is set: "all". Hide devices from a '
+                "worker with CUDA_VISIBLE_DEVICES."
+            )
+        return _multi_worker()
+    chosen = _choose(devices, _available())
+    if len(chosen) > 1:
+        return _mirrored(tuple(chosen))
+    if chosen[0] == _available()[0]:
+        return tf.distribute.get_strategy()
+    return tf.distribute.OneDeviceStrategy(chosen[0])
+
+
+def is_chief() -> bool:
+    """Whether this process writes checkpoints, logs and exports: the only one, or the first of its `TF_CONFIG`."""
+    return worker()[0] == 0
+
+
+def worker() -> tuple[int, int]:
+    """This process's number, from 0, and how many there are; (0, 1) without `TF_CONFIG`. The chief is number 0."""
+    cluster, task = (_tf_config().get(key, {}) for key in ("cluster", "task"))
+    chiefs, workers = (len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+    number = task.get("index", 0) + (chiefs if task.get("type") == "worker" else 0)
+    return number, max(1, chiefs + workers)
+
+
+def share_of_batch(
+    strategy: tf.distribute.Strategy, batch_size: int, *, num_neighbors: int = 1, accumulate: int = 1
+) -> int:
+    """How many images of each batch a replica gets.
+
+    Args:
+        strategy: What `strategy_for` gave.
+        batch_size: Images in the global batch.
+        num_neighbors: Images in a group; a group stays on one replica.
+        accumulate: Pieces in which a replica takes its share.
+
+    Raises:
+        ValueError: If the batch cannot be divided evenly.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (unit := replicas * num_neighbors):
+        below = batch_size - batch_size % unit
+        nearest = f"{below} or {below + unit}" if below else str(unit)
+        raise ValueError(
+            f"batch.size: {batch_size} given; allowed on {replicas} devices: a multiple of devices times "
+            f"sampling.num_neighbors, {replicas} * {num_neighbors} = {unit}, such as {nearest}; or set "
+            "training.devices to fewer."
+        )
+    share = batch_size // replicas
+    if share % accumulate:
+        raise ValueError(
+            f"training.accumulate: {accumulate} given; allowed: a divisor of the {share} images of batch.size that "
+            f"each of {replicas} devices gets."
+        )
+    return share
+
+
+def distribute_batches(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+    """Divide batches among this machine's replicas, each an equal part that keeps the order.
+
+    Args:
+        dataset: Batches of this worker: with several workers, its own part of each global batch.
+        strategy: What `strategy_for` gave.
+
+    Returns:
+        What `fit` takes.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy.experimental_distribute_dataset(dataset) if strategy.num_replicas_in_sync > 1 else dataset
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batch = dataset.element_spec[-1].shape[0] * context.num_input_pipelines
+        return dataset.rebatch(context.get_per_replica_batch_size(batch), drop_remainder=True)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribute.Strategy) -> Callable[[Any], Tensor]:
+    """Let all replicas of all workers share the work of a function of a batch.
+
+    Args:
+        function: From `[batch, ...]` to `[batch, ...]`, row by row.
+        strategy: Under whose scope the function's variables were made. All workers must call with the same batch.
+
+    Returns:
+        A compiled function that gives what `function` does, on every worker.
+    """
+    if (replicas := strategy.num_replicas_in_sync) == 1:
+        return tf.function(function, reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def run(parts: Any) -> Tensor:
+        return strategy.gather(strategy.run(function, args=(parts,)), axis=0)
+
+    def shared(batch: Any) -> Tensor:
+        rows = len(batch)
+        padding = [[0, -rows % replicas]] + [[0, 0]] * (len(batch.shape) - 1)
+        parts = tf.split(tf.pad(batch, padding), replicas)
+        mine = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        return run(mine)[:rows]
+
+    return shared
+
+
+# Each strategy numbers its exchanges between devices from the start, and those of a second one in the same process are
+# taken for the first one's: hence one strategy for all models of a process.
+@cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@cache
+def _multi_worker() -> tf.distribute.Strategy:
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _tf_config() -> dict[str, Any]:
+    try:
+        return json.loads(os.environ.get("TF_CONFIG") or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'TF_CONFIG is not JSON ({error}): give {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": '
+            '"worker", "index": 0}}, or unset it to train on this machine alone.'
+        ) from None
+
+
+def _available() -> list[str]:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name.removeprefix("/device:") for device in devices]
+
+
+def _choose(devices: str | int | Sequence[str], available: list[str]) -> list[str]:
+    if devices == "all":
+        return available
+    if isinstance(devices, int):
+        chosen = available[:devices]
+        fits = len(chosen) == devices >= 1
+    else:
+        chosen = [devices] if isinstance(devices, str) else list(devices)
+        known = {*available, "CPU:0"}
+        fits = bool(chosen) and set(chosen) <= known and len(set(chosen)) == len(chosen)
+    if not fits:
+        raise ValueError(
+            f'training.devices: {devices!r} given; allowed: "all", a count from 1 to {len(available)}, or a list of '
+            f"different names of {', '.join(available)}."
+        )
+    return chosen
