@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.cluster.hierarchy import cut_tree, linkage
 from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import pairwise_distances, silhouette_score
 
 _LARGEST_FULL_KMEANS = 20_000
-_SAMPLE = 4_000
+_SAMPLE = 3_000
 _BLOCK = 16_384
 
 
@@ -67,25 +68,25 @@ def cluster_embeddings(embeddings: np.ndarray, *, num_clusters: int | None = Non
 def choose_num_clusters(embeddings: np.ndarray, *, seed: int = 0) -> int:
     """The number of clusters, of 2, 3, 4, 6, 8, 12 and so on, whose clusters are most apart.
 
-    Measured by the mean silhouette (Rousseeuw, J. Comput. Appl. Math. 20, 1987) on a sample of 4,000 embeddings, so of
-    kinds that have a single image in the sample it knows nothing.
+    Measured by the mean silhouette (Rousseeuw, J. Comput. Appl. Math. 20, 1987) of a sample of 3,000 embeddings, which
+    Ward's method divides once for all numbers. Of kinds that have a single image in the sample it knows nothing.
 
     Args:
         embeddings: `[count, dim]`, finite numbers.
-        seed: Of the sample, and of where the centres start.
+        seed: Of the sample.
 
     Returns:
         The number; 1 where there are fewer than four embeddings that differ.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:_SAMPLE])
-    sample = np.asarray(embeddings[rows], np.float32)
-    differing = len(np.unique(sample, axis=0))
-    candidates = sorted({size << power for size in (2, 3) for power in range(20) if size << power <= differing // 2})
-    scores = {
-        number: silhouette_score(sample, KMeans(number, n_init=1, random_state=seed).fit_predict(sample))
-        for number in candidates
-    }
-    return max(scores, key=scores.get, default=1)
+    sample = np.unique(np.asarray(embeddings[rows], np.float32), axis=0)
+    candidates = sorted(size << power for power in range(20) for size in (2, 3) if size << power <= len(sample) // 2)
+    if not candidates:
+        return 1
+    distances = pairwise_distances(sample)
+    divisions = cut_tree(linkage(sample, "ward"), candidates).T
+    scores = [silhouette_score(distances, labels, metric="precomputed") for labels in divisions]
+    return candidates[int(np.argmax(scores))]
 
 
 def _kmeans(num_clusters: int, count: int, seed: int) -> KMeans | MiniBatchKMeans:

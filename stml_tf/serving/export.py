@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -14,25 +14,29 @@ from keras import ops
 import stml_tf
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.serving.model_card import render_model_card
+from stml_tf.serving.quantization import Int8Student
 
 Tensor = Any
 
 
 def export_saved_model(
-    student: keras.Model,
+    student: keras.Model | Int8Student,
     out_dir: Path | str,
     *,
     size: int,
     resize: int | None = None,
     preprocess: Callable[[Tensor], Tensor],
     normalize: bool = True,
+    dtype: Literal["float32", "float16"] = "float32",
+    batch_size: int = 64,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the next numbered version of a SavedModel under `out_dir`, as TensorFlow Serving expects it.
 
     Signature `serving_default`: `image_bytes` [batch] string, encoded images of any size (JPEG, PNG, GIF's first frame,
     BMP in true colour, WebP). Signature `pixels`: `pixels` [batch, height, width, 3] uint8, RGB, any height and width.
-    Both return `embedding` [batch, dim] float32, of what the evaluation sees: the same view, the same preprocessing.
+    Both return `embedding` [batch, dim] of what the evaluation sees: the same view, the same preprocessing. A batch may
+    have any size, none included.
 
     Beside the network, in `assets.extra/`, lie `metadata.json`, `recipe.json` (where the metadata hold a recipe) and
     the model card, `model_card.md`.
@@ -44,41 +48,51 @@ def export_saved_model(
         resize: length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
         preprocess: [batch, size, size, 3] float32 in 0 to 255 -> what the student takes.
         normalize: whether to L2-normalise the embeddings.
+        dtype: of the embeddings; the network itself computes as it was built.
+        batch_size: most images that pass through the network at once; a larger batch is embedded in parts, so that
+            memory is bounded whatever a client sends.
         metadata: JSON values to keep with the network; the model card shows `name`, `about`, `data` (text), `recipe`
-            and `metrics` (tables).
+            `metrics` (tables) and `quantization` (as `stml_tf.finished_run` measures it).
 
     Returns:
         The version's folder, such as `out_dir/1`. An existing version is never overwritten.
 
     Raises:
-        ValueError: `size` is below 1, or `resize` below `size`.
+        ValueError: `size` or `batch_size` is below 1, or `resize` below `size`.
     """
     resize = resize or size
+    embedding_dim = int(student.output_shape[0][-1])
     if size < 1:
         raise ValueError(f"Cannot export: size must be 1 or more, but {size} was given.")
+    if batch_size < 1:
+        raise ValueError(f"Cannot export: batch_size must be 1 or more, but {batch_size} was given.")
     if resize < size:
         raise ValueError(f"Cannot export: resize must be at least size = {size}, but {resize} was given.")
 
-    def embed(views: Tensor) -> dict[str, Tensor]:
-        embeddings = ops.cast(student(preprocess(views), training=False)[0], "float32")
-        return {"embedding": ops.normalize(embeddings, axis=-1, epsilon=1e-12) if normalize else embeddings}
+    def embed(images: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        def view(image: Tensor) -> Tensor:
+            return evaluation_view(decode(image), size=size, resize=resize)
 
-    view_spec = tf.TensorSpec([size, size, 3], tf.float32)
+        def embed_part(start: Tensor) -> Tensor:
+            part = images[start : start + batch_size]
+            views = tf.map_fn(view, part, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+            embeddings = ops.cast(student(preprocess(views), training=False)[0], "float32")
+            return ops.cast(ops.normalize(embeddings, axis=-1, epsilon=1e-12) if normalize else embeddings, dtype)
+
+        # No images are no parts: TensorFlow's convolutions do not take an empty batch.
+        starts = tf.range(0, tf.shape(images)[0], batch_size)
+        spec = tf.RaggedTensorSpec([None, embedding_dim], dtype, ragged_rank=0)
+        parts = tf.map_fn(embed_part, starts, fn_output_signature=spec, parallel_iterations=1)
+        return {"embedding": tf.reshape(parts.values, [-1, embedding_dim])}  # The values of no parts have no width.
 
     def embed_bytes(image_bytes: Tensor) -> dict[str, Tensor]:
-        def view(content: Tensor) -> Tensor:
-            return evaluation_view(_decode(content), size=size, resize=resize)
-
-        return embed(tf.map_fn(view, image_bytes, fn_output_signature=view_spec))
+        return embed(image_bytes, _decode)
 
     def embed_pixels(pixels: Tensor) -> dict[str, Tensor]:
-        def view(image: Tensor) -> Tensor:
-            return evaluation_view(image, size=size, resize=resize)
+        return embed(pixels, lambda image: image)
 
-        return embed(tf.map_fn(view, pixels, fn_output_signature=view_spec))
-
+    # Not told of the student, the archive keeps only the variables that are used: the auxiliary head stays behind.
     archive = keras.export.ExportArchive()
-    archive.track(student)
     archive.add_endpoint("serving_default", embed_bytes, [tf.TensorSpec([None], tf.string, name="image_bytes")])
     archive.add_endpoint("pixels", embed_pixels, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")])
 
@@ -93,10 +107,12 @@ def export_saved_model(
             partial / "assets.extra",
             {
                 **(metadata or {}),
-                "embedding_dim": int(student.output_shape[0][-1]),
+                "embedding_dim": embedding_dim,
                 "size": size,
                 "resize": resize,
                 "normalize": normalize,
+                "dtype": dtype,
+                "batch_size": batch_size,
                 "version": version,
                 "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "software": {"stml_tf": stml_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
