@@ -35,6 +35,7 @@ from stml_tf.monitoring import (
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import export_saved_model
+from stml_tf.serving.quantization import Int8Student
 from stml_tf.training import SelfTaughtModel
 from stml_tf.training.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.training.checkpoint_callback import CheckpointCallback
@@ -245,8 +246,19 @@ def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:
     )
 
 
-def export_student(recipe: Recipe, student: keras.Model, out: Path, metrics: dict[str, float]) -> Path:
-    """Write the student as the next version of a SavedModel; returns the version's folder."""
+def export_student(
+    recipe: Recipe,
+    student: keras.Model | Int8Student,
+    out: Path,
+    metrics: dict[str, float],
+    *,
+    quantization: dict[str, Any] | None = None,
+    **options: Any,
+) -> Path:
+    """Write the student as the next version of a SavedModel; returns the version's folder.
+
+    `options` are further ones of `export_saved_model`, such as `dtype`.
+    """
     return export_saved_model(
         student,
         out,
@@ -259,7 +271,9 @@ def export_student(recipe: Recipe, student: keras.Model, out: Path, metrics: dic
             "data": recipe.data.model_dump_json(),
             "recipe": recipe.model_dump(mode="json"),
             "metrics": metrics,
+            **({"quantization": quantization} if quantization else {}),
         },
+        **options,
     )
 
 

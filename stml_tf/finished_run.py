@@ -1,6 +1,7 @@
 """What can be done with a run that has ended: measure it again, on other data too, and export it."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,10 @@ from stml_tf.experiment import embedder, export_student, fixed_views, test_set
 from stml_tf.methods import build_model
 from stml_tf.recipe import Recipe, load_recipe
 from stml_tf.run_folder import RunFolder
+from stml_tf.serving.quantization import Int8Student, require_same_directions
 from stml_tf.training.checkpoints import Checkpoint, Checkpoints
+
+_CALIBRATION_IMAGES = 1_000
 
 
 def evaluate(source: Path, *, data_dir: Path | None = None) -> dict[str, float]:
@@ -54,22 +58,32 @@ def evaluate(source: Path, *, data_dir: Path | None = None) -> dict[str, float]:
     )
 
 
-def export(run_dir: Path, out: Path) -> Path:
+def export(run_dir: Path, out: Path, *, quantize: bool = False, data_dir: Path | None = None, **options: Any) -> Path:
     """Write the network of a run's last checkpoint as the next version of a SavedModel.
 
     Args:
         run_dir: A run folder.
         out: Folder of the SavedModel's versions, such as `saved_models/birds`.
+        quantize: Keep the weights as 8-bit integers. What that costs is measured on the recipe's test images, or where
+            it has none on the first 1,000 training images, and noted in the model card.
+        data_dir: Where the recipe's data paths start from; only read to quantize.
+        options: `dtype` and `batch_size`, see `export_saved_model`.
 
     Returns:
         The version's folder, such as `saved_models/birds/1`.
 
     Raises:
-        ValueError: If the folder is no run, or holds no intact checkpoint.
+        ValueError: If the folder is no run, or holds no intact checkpoint; or if 8-bit weights move an embedding too
+            much, or there are no images to tell.
     """
     recipe = RunFolder(run_dir).recipe()
     student, checkpoint = _restored_student(run_dir, recipe)
-    return export_student(recipe, student, out, {k: v for k, v in checkpoint.metrics.items() if v is not None})
+    metrics = {k: v for k, v in checkpoint.metrics.items() if v is not None}
+    if not quantize:
+        return export_student(recipe, student, out, metrics, **options)
+    int8_student = Int8Student(student)
+    quantization = _cost_of_quantization(recipe, student, int8_student, data_dir)
+    return export_student(recipe, int8_student, out, metrics, quantization=quantization, **options)
 
 
 def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpoint]:
@@ -80,6 +94,31 @@ def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Check
     model = build_model(recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})}))
     checkpoints.restore(model, checkpoint)
     return model.student, checkpoint
+
+
+def _cost_of_quantization(
+    recipe: Recipe, student: keras.Model, int8_student: Int8Student, data_dir: Path | None
+) -> dict[str, Any]:
+    """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
+    catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
+    images, num_queries = test_set(catalog)
+    if images is None:
+        images = catalog.train.take(range(min(len(catalog.train), _CALIBRATION_IMAGES)))
+    float_embeddings, int8_embeddings = (
+        embed(
+            embedder(network),
+            fixed_views(recipe, images),
+            count=len(images),
+            normalize=recipe.evaluation.normalize,
+        )
+        for network in (student, int8_student)
+    )
+    cost = {"images": len(images), "least_cosine": require_same_directions(float_embeddings, int8_embeddings)}
+    if catalog.test is not None:
+        for dtype, embeddings in (("float32", float_embeddings), ("int8", int8_embeddings)):
+            metrics = query_gallery_metrics(embeddings, images.labels, num_queries=num_queries, recall_at=(1,))
+            cost[f"recall@1_{dtype}"] = metrics["recall@1"]
+    return cost
 
 
 def _test_images(recipe: Recipe, data_dir: Path | None) -> tuple[ImageSet, int | None]:
