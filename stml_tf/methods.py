@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from stml_tf.models import build_projection_student, build_student
+from stml_tf.models import build_projection_student, build_student, computing_in
 from stml_tf.recipe import Recipe
 from stml_tf.training import (
     BYOLModel,
@@ -18,8 +18,12 @@ from stml_tf.training.optimizers import build_optimizer
 
 
 def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> StudentTeacherModel:
-    """The model of a recipe, compiled, with random or pretrained weights."""
-    model = METHODS[recipe.method](recipe)
+    """The model of a recipe, compiled, with random or pretrained weights.
+
+    Under the `scope()` of a strategy that the model is to be trained with.
+    """
+    with computing_in(recipe.training.precision):
+        model = METHODS[recipe.method](recipe)
 
     def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
         settings = recipe.optimizer
@@ -34,7 +38,11 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> StudentTeacherMo
         )
 
     head_rate = recipe.optimizer.head_learning_rate
-    model.compile(optimizer(recipe.optimizer.learning_rate), head_optimizer=head_rate and optimizer(head_rate))
+    model.compile(
+        optimizer(recipe.optimizer.learning_rate),
+        head_optimizer=head_rate and optimizer(head_rate),
+        jit_compile=recipe.training.jit,
+    )
     return model
 
 
@@ -48,6 +56,7 @@ def _self_taught(recipe: Recipe) -> SelfTaughtModel:
         teacher_start=recipe.teacher.start,
         teacher_center=recipe.teacher.center,
         teacher_update=recipe.teacher.update,
+        accumulate=recipe.training.accumulate,
     )
 
 

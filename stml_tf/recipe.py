@@ -43,7 +43,7 @@ def _spell_out_tfds(data: Any) -> Any:
 # What a method does not read: another value than the default there would be a misunderstanding.
 _OF_SELF_TAUGHT = (
     *("loss.sigma", "loss.delta", "model.teacher_dim", "sampling.coverage"),
-    *("teacher.start", "teacher.center", "teacher.update"),
+    *("teacher.start", "teacher.center", "teacher.update", "training.accumulate"),
 )
 _NOT_READ = {
     "self_taught": tuple(f"baseline.{key}" for key in Baseline.model_fields),
@@ -110,6 +110,11 @@ class Recipe(Section):
             yield (
                 f"batch.size: {size} given; allowed: a multiple of sampling.num_neighbors ({num_neighbors}), such as "
                 f"{size - size % num_neighbors} or {size - size % num_neighbors + num_neighbors}"
+            )
+        if size % self.training.accumulate:
+            yield (
+                f"training.accumulate: {self.training.accumulate} given; allowed: a divisor of batch.size ({size}), as "
+                "its pieces are equal"
             )
         if isinstance(self.data, GlyphsData) and size > self.data.num_train_images():
             yield (

@@ -69,6 +69,29 @@ ShareOrCount = Annotated[
 ]
 
 
+def _devices(value: Any) -> str | int | tuple[str, ...]:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    are_names = isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value)
+    if not (value == "all" or is_count or are_names):
+        raise ValueError('allowed: "all", a whole number >= 1, or a list of names such as ["GPU:0", "GPU:1"]')
+    return tuple(value) if are_names else value
+
+
+Devices = Annotated[
+    str | int | tuple[str, ...],
+    PlainValidator(_devices),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
 class GlyphsData(Section):
     """Characters drawn from the fonts that matplotlib ships: a class is a character, its images are fonts."""
 
@@ -184,6 +207,11 @@ class Model(Section):
     embedding_dim: int = Field(512, ge=1, description="Dimensions of the embedding that is kept.")
     teacher_dim: int = Field(1024, ge=1, description="Dimensions of the auxiliary head that the teacher shares.")
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
+    synchronize_batch_norm: bool = Field(
+        False,
+        description="On several devices, let BatchNorm normalise by the statistics of all of their images, as one "
+        "device would, and not each by its own.",
+    )
 
     @model_validator(mode="after")
     def _weights_are_of_keras(self) -> "Model":
@@ -293,6 +321,21 @@ class Training(Section):
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Also write a checkpoint every so many steps; null: at the end of each epoch alone."
     )
+    devices: Devices = Field(
+        "all",
+        description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
+        "names. Each batch is divided among them.",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Pieces in which a device embeds its part of a batch: more of them need less memory and a second "
+        "forward pass, and give the same result but for BatchNorm.",
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="What the backbone computes in; heads, similarity and losses stay in float32."
+    )
+    jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
 
 
 class Evaluation(Section):

@@ -23,6 +23,7 @@ def training_batches(
     preprocess: Callable[[Tensor], Tensor],
     seed: int,
     first_batch: int = 0,
+    part: tuple[int, int] = (0, 1),
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Random views of the images that an epoch asks for, in its order.
@@ -39,17 +40,29 @@ def training_batches(
         seed: Seed of the views.
         first_batch: Batches at the beginning of an epoch to leave out, below `steps_per_epoch`. The others stay as
             they are.
+        part: This machine's number, from 0, and how many there are: each reads its equal, contiguous part of every
+            batch, the views as they are in the whole. The parts of all make the batch of one machine.
         threads: Images read at once; the views do not depend on it.
 
     Returns:
-        Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64.
+        Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64; of several
+        machines, the part of the batch.
+
+    Raises:
+        ValueError: If the batch cannot be divided among the machines.
     """
+    number, machines = part
+    if batch_size % machines:
+        raise ValueError(f"A batch of {batch_size} images cannot be divided evenly among {machines} machines.")
+    size_of_part = batch_size // machines
     fold_in = tf.random.experimental.stateless_fold_in
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
         epoch, batches = epoch_indices()
-        for position, index in enumerate(batches[first_batch:].ravel(), start=first_batch * batch_size):
-            yield index, np.array([seed, epoch, position], np.int32)
+        positions = np.arange(steps_per_epoch * batch_size).reshape(steps_per_epoch, batch_size)
+        own = slice(number * size_of_part, (number + 1) * size_of_part)
+        for position in positions[first_batch:, own].ravel():
+            yield batches.flat[position], np.array([seed, epoch, position], np.int32)
 
     def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         pixels = _read(images, index)
@@ -60,7 +73,7 @@ def training_batches(
     return (
         tf.data.Dataset.from_generator(rows, output_signature=signature)
         .map(load, num_parallel_calls=threads, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
+        .batch(size_of_part, drop_remainder=True)
         .map(lambda views, index: (preprocess(views), index))
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch - first_batch))
         .prefetch(2)

@@ -1,6 +1,7 @@
 """Networks: backbones, the student with its two heads, and the teacher that follows it."""
 
 from stml_tf.models.backbones import build_backbone, preprocessing
+from stml_tf.models.precision import computing_in
 from stml_tf.models.projection import build_mlp, build_projection_student
 from stml_tf.models.pytorch_weights import convert_pytorch_weights, load_pytorch_weights
 from stml_tf.models.student import build_student, head_variables
@@ -13,6 +14,7 @@ __all__ = [
     "build_projection_student",
     "build_student",
     "build_teacher",
+    "computing_in",
     "convert_pytorch_weights",
     "head_variables",
     "load_pytorch_weights",

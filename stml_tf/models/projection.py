@@ -18,6 +18,7 @@ def build_projection_student(
     embedding: str = "projection",
     weights: str | None = None,
     freeze_batch_norm: bool = False,
+    synchronize_batch_norm: bool = False,
 ) -> keras.Model:
     """Build the network that learns from two views.
 
@@ -29,6 +30,7 @@ def build_projection_student(
         embedding: What is kept of the network: "projection", or "features" for the pooled features below the head.
         weights: Weights of the backbone, see `build_backbone`.
         freeze_batch_norm: Whether the backbone's BatchNorm keeps its statistics, scale and offset as they are.
+        synchronize_batch_norm: Whether BatchNorm, the head's too, normalises by the statistics of all devices' images.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to `(embedding, projection)`, float32, not
@@ -39,14 +41,32 @@ def build_projection_student(
     """
     if embedding not in ("projection", "features"):
         raise ValueError(f'The embedding is the "projection" or the "features" below it, not {embedding!r}.')
-    images, features = pooled_backbone(backbone, weights=weights, freeze_batch_norm=freeze_batch_norm)
-    head = build_mlp(features.shape[-1], hidden_dim, embedding_dim, batch_norm=batch_norm, name=AUXILIARY_HEAD)
+    images, features = pooled_backbone(
+        backbone,
+        weights=weights,
+        freeze_batch_norm=freeze_batch_norm,
+        synchronize_batch_norm=synchronize_batch_norm,
+    )
+    head = build_mlp(
+        features.shape[-1],
+        hidden_dim,
+        embedding_dim,
+        batch_norm=batch_norm,
+        synchronize_batch_norm=synchronize_batch_norm,
+        name=AUXILIARY_HEAD,
+    )
     projection = head(features)
     return keras.Model(images, [projection if embedding == "projection" else features, projection], name="student")
 
 
 def build_mlp(
-    input_dim: int, hidden_dim: int, output_dim: int, *, batch_norm: bool = True, name: str = "mlp"
+    input_dim: int,
+    hidden_dim: int,
+    output_dim: int,
+    *,
+    batch_norm: bool = True,
+    synchronize_batch_norm: bool = False,
+    name: str = "mlp",
 ) -> keras.Model:
     """A dense layer, BatchNorm on request, ReLU, and a dense layer: `[batch, input_dim]` to `[batch, output_dim]`.
 
@@ -56,6 +76,10 @@ def build_mlp(
     if hidden_dim < 1 or output_dim < 1:
         raise ValueError(f"An MLP of widths {hidden_dim} and {output_dim} given: both must be at least 1.")
     # float32 under mixed precision too, as the heads of `build_student` are.
-    norm = [layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32")] if batch_norm else []
+    norm = []
+    if batch_norm:
+        norm = [
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=synchronize_batch_norm, dtype="float32")
+        ]
     hidden, output = (layers.Dense(width, dtype="float32") for width in (hidden_dim, output_dim))
     return keras.Sequential([keras.Input((input_dim,)), hidden, *norm, layers.ReLU(dtype="float32"), output], name=name)

@@ -71,6 +71,14 @@ def reduce_no_further(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = list
 
 
+@keras.saving.register_keras_serializable("stml_tf")
+class SharedMean(keras.metrics.Mean):
+    """A mean of values that all replicas agree on. It is read from the first, where Keras would ask all machines."""
+
+    def add_variable(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        return super().add_variable(*args, **{**kwargs, "aggregation": "only_first_replica"})
+
+
 def per_replica_log(value: Tensor) -> Tensor:
     """A scalar in the form that `fit` can average over replicas: across machines it averages along the first axis."""
     across_machines = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)

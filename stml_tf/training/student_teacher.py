@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
-from stml_tf.training.replicas import average_over_replicas, per_replica_log, reduce_no_further
+from stml_tf.training.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
 
 Tensor = Any
 
@@ -45,7 +45,7 @@ class StudentTeacherModel(keras.Model):
         self.momentum = momentum
         self.teacher_start = teacher_start
         self.head_optimizer: keras.optimizers.Optimizer | None = None
-        self._means = {name: keras.metrics.Mean(name=name) for name in ("loss", *logged, "gradient_norm")}
+        self._means = {name: SharedMean(name=name) for name in ("loss", *logged, "gradient_norm")}
         self.built = True
 
     def compile(

@@ -1,0 +1,25 @@
+"""What layers compute in: float32, or half precision with float32 variables."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Layers built within compute in this precision; layers that name one themselves, as heads do, keep it.
+
+    Raises:
+        ValueError: If it is none of the three.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"The precision is one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
