@@ -1,6 +1,8 @@
 """How a command ends that cannot do what it was asked: in one message, without a traceback."""
 
 import errno
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,9 +15,7 @@ from stml_tf.quiet import hush_tensorflow
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
 )
-
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
 class Refused(click.ClickException):
@@ -26,30 +26,38 @@ class Refused(click.ClickException):
 
 @contextmanager
 def errors_as_messages(verbose: bool) -> Iterator[None]:
-    """Tell of an error in one message: exit status 2, 1 where a run had to stop, 128 and the signal that stopped it."""
+    """Tell of an error in one message.
+
+    The exit status is 2 for what is refused, 1 where a run had to stop, and 128 plus the signal that interrupted it.
+    """
     if not verbose:
         hush_tensorflow()
     try:
         yield
-    except (ValueError, OSError) as error:
-        _show_traceback(verbose)
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise click.ClickException(f"The disk is full ({error}): free some space first.") from error
-        raise Refused(str(error)) from error
-    except RuntimeError as error:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        told = _as_message(error)
+        if told is None:
+            raise
+        if verbose:
+            click.echo(traceback.format_exc(), err=True)
+        raise told from error
+
+
+def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
+    """What to raise in place of an error that is to be expected; None for a fault of the program."""
+    if isinstance(error, RuntimeError):
         from stml_tf.training.callbacks import TrainingInterrupted, TrainingStopped
 
         if isinstance(error, TrainingInterrupted):
             click.echo(str(error), err=True)
-            sys.exit(error.exit_status)
-        if not isinstance(error, TrainingStopped):
-            raise
-        _show_traceback(verbose)
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _show_traceback(verbose: bool) -> None:
-    if verbose:
-        click.echo(traceback.format_exc(), err=True)
+            return SystemExit(error.exit_status)
+        if isinstance(error, TrainingStopped):
+            return click.ClickException(str(error))
+    # By its words, as TensorFlow writes summaries and SavedModels itself, and has errors of its own.
+    full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
+    if full:
+        reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
+        return click.ClickException(f"The disk is full ({reason}): free some space first.")
+    return Refused(str(error)) if isinstance(error, ValueError | OSError) else None

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,15 @@ from click.testing import CliRunner
 
 import stml_tf
 from stml_tf.cli import main
-from stml_tf.recipe import load_recipe
+from stml_tf.recipe import load_recipe, save_recipe
 
 
 class TrainingStopped(RuntimeError):
     pass
+
+
+class TrainingInterrupted(RuntimeError):
+    exit_status = 143
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +50,9 @@ def experiment(monkeypatch):
     for module in ("experiment", "finished_run"):
         monkeypatch.setitem(sys.modules, f"stml_tf.{module}", fake)
         monkeypatch.setattr(stml_tf, module, fake, raising=False)
+    callbacks = SimpleNamespace(TrainingStopped=TrainingStopped, TrainingInterrupted=TrainingInterrupted)
     monkeypatch.setitem(sys.modules, "stml_tf.training", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "stml_tf.training.callbacks", SimpleNamespace(TrainingStopped=TrainingStopped))
+    monkeypatch.setitem(sys.modules, "stml_tf.training.callbacks", callbacks)
     return fake
 
 
@@ -54,20 +61,40 @@ def call(*arguments):
 
 
 def test_train_passes_everything_on(experiment, tmp_path):
-    flags = ["--run-dir", "here", "--overwrite", "--dry-run"]
+    flags = ["--run-dir", "here", "--overwrite", "--resume", "--dry-run"]
     result = call("train", "quickstart", "--set", "seed=7", "--set", "batch.size=40", "--data-dir", tmp_path, *flags)
     assert (result.exit_code, result.output) == (0, "")
     [(name, args, kwargs)] = experiment.calls
     assert (name, args) == ("train", (load_recipe("quickstart", ["seed=7", "batch.size=40"]),))
     assert kwargs.pop("catalog").name == "glyphs"
-    assert kwargs == {"run_dir": Path("here"), "overwrite": True, "dry_run": True}
+    assert kwargs == {"run_dir": Path("here"), "overwrite": True, "resume": True, "dry_run": True}
 
 
 def test_train_does_nothing_it_was_not_told_to(experiment):
     assert call("train", "quickstart").exit_code == 0
     [(_, _, kwargs)] = experiment.calls
     del kwargs["catalog"]
-    assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "dry_run": False}
+    assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "resume": False, "dry_run": False}
+
+
+def test_a_download_is_asked_of_the_data(experiment):
+    result = call("train", "quickstart", "--download")
+    assert (result.exit_code, result.output) == (
+        2,
+        "Error: There is nothing to download for the data 'glyphs': leave --download away.\n",
+    )
+
+
+def test_a_run_to_go_on_with_and_another_recipe_are_refused_before_tensorflow_loads(experiment, tmp_path):
+    save_recipe(load_recipe("quickstart"), tmp_path / "recipe.json")
+    assert (
+        "holds a run already: go on with it with --resume" in call("train", "quickstart", "--run-dir", tmp_path).output
+    )
+    refused = call("train", "quickstart", "--run-dir", tmp_path, "--resume", "--set", "seed=3")
+    assert refused.exit_code == 2
+    assert "seed: 0 in the run, 3 given" in refused.output
+    assert experiment.calls == []
+    assert call("train", "quickstart", "--run-dir", tmp_path, "--resume").exit_code == 0
 
 
 def test_missing_data_and_an_existing_run_are_refused_before_tensorflow_loads(tmp_path):
@@ -150,6 +177,28 @@ def test_verbose_adds_the_traceback(experiment, error):
 def test_a_fault_of_the_program_is_not_hidden(experiment):
     experiment.error = RuntimeError("a bug")
     assert call("train", "quickstart").exception is experiment.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/quickstart/metrics.json"),
+        ArithmeticError(
+            "{{function_node __wrapped__}} events.v2; No space left on device\nCould not flush events file."
+        ),
+    ],
+)
+def test_a_full_disk_is_told_whoever_finds_it(experiment, error):
+    experiment.error = error
+    result = call("train", "quickstart")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: The disk is full \((?!{).*No space left.*\): free some space first\.\n", result.output)
+
+
+def test_training_that_was_asked_to_stop_ends_as_the_signal_has_it(experiment):
+    experiment.error = TrainingInterrupted("give the same command with --resume")
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (143, "give the same command with --resume\n")
 
 
 def test_an_interrupt_ends_quietly(experiment):

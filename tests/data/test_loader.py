@@ -13,7 +13,7 @@ def images(random):
     return ImageSet(random.integers(0, 256, (13, 20, 16, 3), dtype=np.uint8))
 
 
-def training(images, epochs, threads=2, seed=0):
+def training(images, epochs, threads=2, seed=0, first_batch=0):
     """`epochs` is consumed: a pair of number and batches an iteration."""
     remaining = iter(epochs)
     return training_batches(
@@ -25,6 +25,7 @@ def training(images, epochs, threads=2, seed=0):
         view=lambda pixels, key: random_view(pixels, key, size=8),
         preprocess=lambda views: views / 255.0,
         seed=seed,
+        first_batch=first_batch,
         threads=threads,
     )
 
@@ -55,6 +56,14 @@ def test_each_pass_asks_for_the_next_epoch(images):
     dataset = training(images, [(0, BATCHES), (1, BATCHES[::-1])])
     passes = [[ids.numpy().tolist() for _, ids in dataset] for _ in range(2)]
     assert passes == [BATCHES.tolist(), BATCHES[::-1].tolist()]
+
+
+def test_the_rest_of_an_epoch_is_as_if_its_beginning_had_not_been_left_out(images):
+    whole, rest = (training(images, [(3, BATCHES)], first_batch=first) for first in (0, 1))
+    assert (int(whole.cardinality()), int(rest.cardinality())) == (2, 1)
+    (_, (views, ids)), [(rest_views, rest_ids)] = whole, rest
+    np.testing.assert_array_equal(rest_ids, ids)
+    np.testing.assert_array_equal(rest_views, views)
 
 
 def test_evaluation_batches_hold_every_image_in_order(images):

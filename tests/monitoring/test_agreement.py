@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stml_tf.monitoring.agreement import pseudo_label_agreement
+from stml_tf.monitoring.agreement import mean_agreement, pseudo_label_agreement
 
 
 def slow_agreement(similarity, labels, image_ids):
@@ -53,3 +53,19 @@ def test_nothing_to_find_is_nan():
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match=r"similarity \(3, 3\), labels \(2,\) and image_ids \(2,\) do not fit"):
         pseudo_label_agreement(np.ones((3, 3)), [0, 1], [0, 1])
+
+
+def test_the_mean_over_batches_leaves_out_those_that_tell_nothing(random):
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    similarities = [random.random((4, 4)), random.random((4, 4)), random.random((4, 4))]
+    batches = [(np.zeros((2, 2, 1)), np.array(ids)) for ids in ([0, 1], [4, 5], [2, 3])]
+
+    def similarity_of(views, image_ids):
+        return similarities[[0, 4, 2].index(image_ids[0])]
+
+    known = [
+        pseudo_label_agreement(similarities[k], labels[np.repeat(batches[k][1], 2)], np.repeat(batches[k][1], 2))
+        for k in (0, 2)
+    ]
+    assert mean_agreement(similarity_of, batches, labels) == pytest.approx(np.mean(known))
+    assert mean_agreement(similarity_of, batches[1:2], labels) is None

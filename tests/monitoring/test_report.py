@@ -1,9 +1,11 @@
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from stml_tf.monitoring.report import metrics_table
+from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.monitoring.report import describe_run, epochs_report, metrics_table
 
 ROWS = {
     "raw pixels": {"recall@1": 0.292, "recall@2": 0.4, "recall@8": 0.61, "map@r": 0.1, "queries": 20},
@@ -43,3 +45,32 @@ def test_columns_follow_k_as_a_number():
 def test_nothing_to_show(rows):
     with pytest.raises(ValueError, match="no metrics to show"):
         metrics_table(rows)
+
+
+def described(*, test=None, gallery=None):
+    console = Console(file=StringIO(), width=40)
+    catalog = Catalog("mine", labelled(1_200), test, gallery)
+    describe_run(console, catalog, title="run", about="Tries.", network="conv4", training="2 epochs")
+    return console.file.getvalue().splitlines()
+
+
+def labelled(count):
+    return ImageSet(np.zeros((count, 1, 1, 3), np.uint8), np.arange(count) % 3, ("a", "b", "c"))
+
+
+def test_a_run_says_what_it_is_about_to_do():
+    title, data, *others = described(test=labelled(6), gallery=labelled(9))
+    assert title == "run  Tries."
+    assert data == (
+        "Data      mine: 1,200 training images without labels, 6 test images of 3 other classes, which search 9 others"
+    )
+    assert others == ["Network   conv4", "Training  2 epochs"]
+    assert described()[1].endswith("without labels, no test images")
+
+
+def test_the_best_epoch_is_named_as_what_it_is():
+    history = [{"loss": 3.0, "recall@1": 0.2}, {"loss": 2.0, "recall@1": 0.5}, {"loss": 1.0, "recall@1": None}]
+    report = epochs_report(history)
+    assert report["epochs"] == [{"epoch": number, **logs} for number, logs in enumerate(history, start=1)]
+    assert report["best epoch, chosen on the test classes"] == {"epoch": 2, "loss": 2.0, "recall@1": 0.5}
+    assert epochs_report([{"loss": 1.0}]) == {"epochs": [{"epoch": 1, "loss": 1.0}]}

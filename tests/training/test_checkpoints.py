@@ -184,6 +184,41 @@ def test_order_is_by_number_not_by_name(tmp_path):
     assert checkpoints.latest().epoch == 10_000
 
 
+def test_a_checkpoint_within_an_epoch_comes_after_the_epoch_before_and_is_never_best(tmp_path):
+    checkpoints, model = Checkpoints(tmp_path), compiled_model()
+    save(checkpoints, model, 2)
+    for batch in (9, 100_000):
+        checkpoints.save(model, epoch=2, batch=batch, step=4 + batch, metrics={})
+    assert names(tmp_path) == ["epoch-0002", "epoch-0002-batch-00009", "epoch-0002-batch-100000"]
+    latest = checkpoints.latest()
+    assert (latest.epoch, latest.batch, latest.step) == (2, 100_000, 100_004)
+    assert checkpoints.best().batch == 0
+    save(checkpoints, model, 3)
+    assert checkpoints.latest().epoch == 3
+
+
+def test_arrays_are_kept_beside_the_variables(tmp_path):
+    model, batches = compiled_model(), np.arange(6).reshape(3, 2)
+    checkpoint = Checkpoints(tmp_path).save(model, epoch=1, step=2, metrics={}, arrays={"batches": batches})
+    Checkpoints(tmp_path).restore(model, checkpoint)
+    assert checkpoint.arrays().keys() == {"batches"}
+    np.testing.assert_array_equal(checkpoint.arrays()["batches"], batches)
+
+
+def test_means_within_an_epoch_and_the_loss_scale_come_back(tmp_path):
+    model = compiled_model()
+    model.optimizer = keras.optimizers.LossScaleOptimizer(model.optimizer)
+    model.optimizer.build(model.trunk)
+    model.optimizer.dynamic_scale.assign(2.0**9)
+    model.metrics[0].update_state(3.0)
+    checkpoint = save(Checkpoints(tmp_path), model, 1)
+    model.optimizer.dynamic_scale.assign(1.0)
+    model.reset_metrics()
+    Checkpoints(tmp_path).restore(model, checkpoint)
+    assert float(model.optimizer.dynamic_scale) == 2.0**9
+    assert float(model.metrics[0].result()) == 3.0
+
+
 def test_same_epoch_is_replaced(tmp_path):
     checkpoints, model = Checkpoints(tmp_path), compiled_model()
     for recall in (0.1, 0.2):
