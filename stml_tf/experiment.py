@@ -1,7 +1,6 @@
 """From a recipe to a trained, measured and exported network. Reads from top to bottom."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from stml_tf.data.batching import NeighborBatches
-from stml_tf.data.catalog import Catalog, ImageSet, join
+from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.datasets import open_catalog
-from stml_tf.data.inspection import Unreadable, inspect_images, leave_out
+from stml_tf.data.inspection import readable_catalog
 from stml_tf.data.loader import evaluation_batches, pixels_of, training_batches
 from stml_tf.data.transforms import evaluation_view, random_view
 from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
@@ -104,9 +103,11 @@ def train(
         f"{recipe.views.num_views} views",
     )
     if dry_run:
-        catalog = _few(catalog, recipe.batch.size)
-    catalog, unreadable = _readable(catalog, console, keep_train=recipe.training.cache_images)
-    train_images, (test_images, num_queries) = catalog.train, test_set(catalog)
+        catalog = catalog.first(recipe.batch.size)
+    catalog, unreadable = readable_catalog(
+        catalog, keep_train=recipe.training.cache_images, progress=partial(inspection_progress, console=console)
+    )
+    train_images, (test_images, num_queries) = catalog.train, catalog.test_set()
     batches = NeighborBatches(
         len(train_images),
         batch_size=recipe.batch.size,
@@ -223,13 +224,6 @@ def train(
     return folder.path
 
 
-def test_set(catalog: Catalog) -> tuple[ImageSet | None, int | None]:
-    """The images to evaluate on, and how many of them, the first ones, search the others; None: all search all."""
-    if catalog.gallery is None:
-        return catalog.test, None
-    return join(catalog.test, catalog.gallery), len(catalog.test)
-
-
 def embedder(student: keras.Model, output: int = 0) -> Callable[[Any], tf.Tensor]:
     """The student's embedding (output 0) or `g` (output 1) of preprocessed images, as a compiled function."""
     return tf.function(lambda images: student(images, training=False)[output], reduce_retracing=True)
@@ -275,32 +269,3 @@ def export_student(
         },
         **options,
     )
-
-
-def _few(catalog: Catalog, count: int) -> Catalog:
-    """The first images alone, enough for a step."""
-
-    def first(images: ImageSet | None) -> ImageSet | None:
-        return images and images.take(range(min(count, len(images))))
-
-    return Catalog(catalog.name, first(catalog.train), first(catalog.test), first(catalog.gallery))
-
-
-def _readable(catalog: Catalog, console: Console, *, keep_train: bool) -> tuple[Catalog, list[Unreadable]]:
-    """The images that can be decoded, decoded already where memory is to hold them, and those left out."""
-    unreadable: list[Unreadable] = []
-
-    def readable(images: ImageSet | None, *, keep: bool) -> ImageSet | None:
-        if images is None:
-            return None
-        with inspection_progress(len(images), console) as on_progress:
-            found = inspect_images(images, keep=keep, on_progress=on_progress)
-        unreadable.extend(found.unreadable)
-        left = leave_out(images, found.unreadable)
-        return replace(left, images=found.decoded) if keep else left
-
-    train, test, gallery = (
-        readable(images, keep=keep)
-        for images, keep in ((catalog.train, keep_train), (catalog.test, True), (catalog.gallery, True))
-    )
-    return Catalog(catalog.name, train, test, gallery), unreadable

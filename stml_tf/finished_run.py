@@ -11,7 +11,7 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.loader import pixels_of
 from stml_tf.evaluation import embed, query_gallery_metrics
-from stml_tf.experiment import embedder, export_student, fixed_views, test_set
+from stml_tf.experiment import embedder, export_student, fixed_views
 from stml_tf.methods import build_model
 from stml_tf.recipe import Recipe, load_recipe
 from stml_tf.run_folder import RunFolder
@@ -101,7 +101,7 @@ def _cost_of_quantization(
 ) -> dict[str, Any]:
     """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
     catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
-    images, num_queries = test_set(catalog)
+    images, num_queries = catalog.test_set()
     if images is None:
         images = catalog.train.take(range(min(len(catalog.train), _CALIBRATION_IMAGES)))
     float_embeddings, int8_embeddings = (
@@ -122,7 +122,7 @@ def _cost_of_quantization(
 
 
 def _test_images(recipe: Recipe, data_dir: Path | None) -> tuple[ImageSet, int | None]:
-    images, num_queries = test_set(open_catalog(data_dir=data_dir, **recipe.data.model_dump()))
+    images, num_queries = open_catalog(data_dir=data_dir, **recipe.data.model_dump()).test_set()
     if images is None:
         raise ValueError(
             f"The recipe {recipe.name} has no test images to evaluate on: its data.test is null. Set it to a folder "

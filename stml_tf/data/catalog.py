@@ -87,6 +87,24 @@ class Catalog:
     test: ImageSet | None
     gallery: ImageSet | None = None
 
+    def test_set(self) -> tuple[ImageSet | None, int | None]:
+        """The images to evaluate on, and how many of them, the first ones, search the others; None: each searches all.
+
+        Raises:
+            ValueError: the gallery names its classes differently.
+        """
+        if self.test is None or self.gallery is None:
+            return self.test, None
+        return join(self.test, self.gallery), len(self.test)
+
+    def first(self, count: int) -> Catalog:
+        """The first `count` images of each set."""
+
+        def of(images: ImageSet | None) -> ImageSet | None:
+            return None if images is None else images.take(range(min(count, len(images))))
+
+        return replace(self, train=of(self.train), test=of(self.test), gallery=of(self.gallery))
+
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
     """The images of one set, then those of another that names its classes alike.

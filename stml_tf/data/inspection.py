@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from stml_tf.data.catalog import ImageSet
+from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.decoding import UnreadableImageError, read_image
 
 
@@ -104,3 +105,37 @@ def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: 
             f"out. Repair or remove these files:{listed}{more}"
         )
     return images.take(np.delete(np.arange(len(images)), [bad.index for bad in unreadable]))
+
+
+def readable_catalog(
+    catalog: Catalog,
+    *,
+    keep_train: bool = False,
+    progress: Callable[[int], AbstractContextManager[Callable[[int, int], None] | None]] = lambda _: nullcontext(),
+) -> tuple[Catalog, list[Unreadable]]:
+    """The images of a catalog that can be decoded, and those that cannot and are left out.
+
+    Test images and gallery, which are looked at again and again, come decoded.
+
+    Args:
+        catalog: what to go through.
+        keep_train: let training images come decoded too.
+        progress: from how many images a set has to a context that gives what `inspect_images` calls.
+
+    Raises:
+        ValueError: more of a set cannot be read than `leave_out` allows.
+    """
+    unreadable: list[Unreadable] = []
+
+    def readable(images: ImageSet | None, *, keep: bool) -> ImageSet | None:
+        if images is None:
+            return None
+        with progress(len(images)) as on_progress:
+            found = inspect_images(images, keep=keep, on_progress=on_progress)
+        unreadable.extend(found.unreadable)
+        left = leave_out(images, found.unreadable)
+        return replace(left, images=found.decoded) if keep else left
+
+    train = readable(catalog.train, keep=keep_train)
+    test, gallery = (readable(images, keep=True) for images in (catalog.test, catalog.gallery))
+    return Catalog(catalog.name, train, test, gallery), unreadable

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stml_tf.data.catalog import ImageSet, join, split_classes
+from stml_tf.data.catalog import Catalog, ImageSet, join, split_classes
 
 
 def labelled(labels, num_classes):
@@ -60,6 +60,19 @@ def test_describe_names_the_file_or_the_position():
 def test_what_does_not_fit_together_is_refused(images, labels, message):
     with pytest.raises(ValueError, match=message):
         ImageSet(images, labels, ("x", "y"))
+
+
+def test_the_test_set_is_the_queries_then_the_gallery():
+    train, queries, gallery = labelled([0], 1), labelled([1, 2], 3), labelled([2, 1, 1], 3)
+    images, num_queries = Catalog("mine", train, queries, gallery).test_set()
+    assert (images.labels.tolist(), num_queries) == ([1, 2, 2, 1, 1], 2)
+    assert Catalog("mine", train, queries).test_set() == (queries, None)
+    assert Catalog("mine", train, None).test_set() == (None, None)
+
+
+def test_the_first_images_of_each_set():
+    few = Catalog("mine", labelled([0, 1, 1], 2), labelled([1], 2), None).first(2)
+    assert (few.name, few.train.labels.tolist(), few.test.labels.tolist(), few.gallery) == ("mine", [0, 1], [1], None)
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,9 +1,11 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from stml_tf.data.catalog import ImageSet
-from stml_tf.data.inspection import Unreadable, find_unreadable, inspect_images, leave_out
+from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.inspection import Unreadable, find_unreadable, inspect_images, leave_out, readable_catalog
 
 
 @pytest.fixture
@@ -86,3 +88,23 @@ def test_no_image_left_is_an_error(images):
     bad = [Unreadable(index, path, "damaged") for index, path in enumerate(images.images)]
     with pytest.raises(ValueError, match="8 of 8 images cannot be read"):
         leave_out(images, bad, max_share=1.0)
+
+
+def test_a_catalog_is_left_with_what_can_be_read_the_test_images_decoded(images):
+    many = ImageSet([*images.images[:2], *[images.images[0]] * 198])
+    spoilt = ImageSet([*images.images[:3], *[images.images[0]] * 197])
+    totals = []
+
+    @contextmanager
+    def progress(total):
+        totals.append(total)
+        yield lambda done, of: None
+
+    catalog, unreadable = readable_catalog(Catalog("mine", spoilt, many, spoilt), progress=progress)
+    assert totals == [200, 200, 200]
+    assert [bad.index for bad in unreadable] == [2, 2]
+    assert (len(catalog.train), len(catalog.test), len(catalog.gallery)) == (199, 200, 199)
+    assert catalog.train.images[1] == images.images[1]
+    assert [pixels.shape for pixels in catalog.gallery.images[:2]] == [(4, 4, 3), (4, 5, 3)]
+    kept, _ = readable_catalog(Catalog("mine", spoilt, None), keep_train=True)
+    assert (kept.train.images[1].shape, kept.test, kept.gallery) == ((4, 5, 3), None, None)
