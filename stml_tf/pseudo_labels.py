@@ -95,6 +95,21 @@ def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors:
     return (expanded + ops.transpose(expanded)) / 2.0
 
 
+def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Put the truth in the place of predictions wherever it is known.
+
+    Args:
+        similarity: `[batch, batch]` float32, predictions.
+        labels: `[batch]` integers, the classes; below 0 where a row's class is not known.
+
+    Returns:
+        `[batch, batch]` float32: 1 or 0 for pairs of rows that are both labelled, the prediction for all others.
+    """
+    same_class = ops.cast(labels[:, None] == labels[None, :], "float32")
+    known = labels >= 0
+    return ops.where(known[:, None] & known[None, :], same_class, similarity)
+
+
 def _membership(indices: Tensor, size: Any) -> Tensor:
     """`[batch, k]` column indices -> `[batch, size]` float32 mask of 0 and 1."""
     columns = ops.arange(size, dtype="int32")

@@ -17,13 +17,21 @@ class NeighborBatches:
         seed: Seed of the order.
         coverage: True draws queries from a shuffled order that runs on from epoch to epoch, so that every image is a
             query once in `num_neighbors` epochs. False draws each batch's queries anew, as the authors' code does.
+        steps_per_epoch: Batches in an epoch; as many as the images fill by default.
 
     Raises:
         ValueError: If a batch is no multiple of the neighbours, or larger than the data.
     """
 
     def __init__(
-        self, num_images: int, *, batch_size: int, num_neighbors: int, seed: int = 0, coverage: bool = True
+        self,
+        num_images: int,
+        *,
+        batch_size: int,
+        num_neighbors: int,
+        seed: int = 0,
+        coverage: bool = True,
+        steps_per_epoch: int | None = None,
     ) -> None:
         if num_neighbors < 1 or batch_size % num_neighbors:
             raise ValueError(f"The batch size {batch_size} must be a multiple of num_neighbors={num_neighbors}.")
@@ -36,10 +44,7 @@ class NeighborBatches:
         self.num_neighbors = num_neighbors
         self.seed = seed
         self.coverage = coverage
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.num_images // self.batch_size
+        self.steps_per_epoch = steps_per_epoch or num_images // batch_size
 
     def queries(self, epoch: int) -> np.ndarray:
         """`[steps_per_epoch, batch_size / num_neighbors]` int64: the queries of an epoch, counted from 0."""

@@ -6,6 +6,7 @@ from stml_tf.training.mean_shift import MeanShiftModel
 from stml_tf.training.moco import MoCoModel
 from stml_tf.training.schedules import EpochSchedule
 from stml_tf.training.self_taught import SelfTaughtModel
+from stml_tf.training.semi_supervised import SemiSupervisedModel
 from stml_tf.training.student_teacher import StudentTeacherModel
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "MeanShiftModel",
     "MoCoModel",
     "SelfTaughtModel",
+    "SemiSupervisedModel",
     "StudentTeacherModel",
 ]

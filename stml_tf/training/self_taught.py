@@ -17,6 +17,8 @@ from stml_tf.training.student_teacher import StudentTeacherModel
 
 Tensor = Any
 
+SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share")
+
 
 @keras.saving.register_keras_serializable("stml_tf")
 class SelfTaughtModel(StudentTeacherModel):
@@ -39,6 +41,7 @@ class SelfTaughtModel(StudentTeacherModel):
         teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
         accumulate: In how many equal pieces a device embeds its part of the batch. The similarity and the losses are
             over the whole batch all the same.
+        logged: Names of what `train_step` logs, for those who write another.
 
     Raises:
         ValueError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
@@ -56,15 +59,10 @@ class SelfTaughtModel(StudentTeacherModel):
         teacher_center: bool = False,
         teacher_update: str = "after",
         accumulate: int = 1,
+        logged: tuple[str, ...] = SELF_TAUGHT_LOGS,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            student,
-            momentum=momentum,
-            teacher_start=teacher_start,
-            logged=("relaxed_contrastive", "self_distillation", "positive_share"),
-            **kwargs,
-        )
+        super().__init__(student, momentum=momentum, teacher_start=teacher_start, logged=logged, **kwargs)
         if teacher_update not in ("after", "before"):
             raise ValueError(f'The teacher moves "after" or "before" the optimizer\'s step, not {teacher_update!r}.')
         if accumulate < 1:
@@ -86,17 +84,7 @@ class SelfTaughtModel(StudentTeacherModel):
         Returns:
             Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
         """
-        num_views = views.shape[1]
-        images = ops.reshape(views, (-1, *views.shape[2:]))
-        embeddings = gather_rows(embed_in_pieces(self.teacher, images, pieces=self.accumulate))
-        if self.teacher_center:
-            embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
-        return self_taught_similarity(
-            embeddings,
-            ops.repeat(gather_rows(image_ids), num_views),
-            num_neighbors=self.num_neighbors * num_views,
-            sigma=self.sigma,
-        )
+        return self._similarity(*self._teacher_rows(views, image_ids), num_views=views.shape[1])
 
     def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         views, image_ids = data
@@ -106,29 +94,16 @@ class SelfTaughtModel(StudentTeacherModel):
         with tf.GradientTape() as tape:
             tape.watch(embeddings)
             f, g = gather_rows(embeddings)
-            contrastive = (
-                relaxed_contrastive_loss(f, similarity.combined, delta=self.delta)
-                + relaxed_contrastive_loss(g, similarity.combined, delta=self.delta)
-            ) / 2.0
-            distillation = self_distillation_loss(f, g)
+            contrastive, distillation = self._self_taught_losses(f, g, similarity.combined)
             loss = contrastive + distillation
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = backpropagate(tape.gradient(scaled_loss, embeddings), self.trainable_variables)
-
-        if self.teacher_update == "before":
-            self._move_teacher()
-        gradient_norm = self._apply_gradients(gradients)
-        if self.teacher_update == "after":
-            self._move_teacher()
-
-        off_diagonal = similarity.contextual * (1.0 - ops.eye(ops.shape(f)[0], dtype="float32"))
-        rows = ops.cast(ops.shape(f)[0], "float32")
         return self._log(
             loss=loss,
             relaxed_contrastive=contrastive,
             self_distillation=distillation,
-            gradient_norm=gradient_norm,
-            positive_share=ops.sum(ops.sign(off_diagonal)) / (rows * (rows - 1.0)),
+            gradient_norm=self._step(gradients),
+            positive_share=positive_share(similarity.contextual),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -142,3 +117,41 @@ class SelfTaughtModel(StudentTeacherModel):
             "teacher_update": self.teacher_update,
             "accumulate": self.accumulate,
         }
+
+    def _teacher_rows(self, views: Tensor, image_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's embeddings of all rows of the batch, `[rows, teacher_dim]`, and their image ids, `[rows]`."""
+        images = ops.reshape(views, (-1, *views.shape[2:]))
+        embeddings = gather_rows(embed_in_pieces(self.teacher, images, pieces=self.accumulate))
+        return embeddings, ops.repeat(gather_rows(image_ids), views.shape[1])
+
+    def _similarity(self, embeddings: Tensor, image_ids: Tensor, *, num_views: int) -> SelfTaughtSimilarity:
+        if self.teacher_center:
+            embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
+        return self_taught_similarity(
+            embeddings, image_ids, num_neighbors=self.num_neighbors * num_views, sigma=self.sigma
+        )
+
+    def _self_taught_losses(self, f: Tensor, g: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
+        """The relaxed contrastive loss, mean of both heads, and the distillation of `g` into `f`."""
+        contrastive = (
+            relaxed_contrastive_loss(f, similarity, delta=self.delta)
+            + relaxed_contrastive_loss(g, similarity, delta=self.delta)
+        ) / 2.0
+        return contrastive, self_distillation_loss(f, g)
+
+    def _step(self, gradients: list[Tensor]) -> Tensor:
+        """The optimizer's step and the teacher's, in their order; returns the gradient's norm."""
+        if self.teacher_update == "before":
+            self._move_teacher()
+        gradient_norm = self._apply_gradients(gradients)
+        if self.teacher_update == "after":
+            self._move_teacher()
+        return gradient_norm
+
+
+def positive_share(contextual: Tensor) -> Tensor:
+    """Share of the pairs of different rows that a contextual similarity `[rows, rows]` sees anything in."""
+    rows = ops.shape(contextual)[0]
+    found = ops.sum(ops.sign(contextual * (1.0 - ops.eye(rows, dtype="float32"))))
+    rows = ops.cast(rows, "float32")
+    return found / (rows * (rows - 1.0))
