@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,11 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stml_tf import evaluate, export, train
+from stml_tf import evaluate, experiment, export, train
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.glyphs import load_glyphs
 from stml_tf.recipe import load_recipe
-from stml_tf.training.callbacks import TrainingStopped
+from stml_tf.training.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.training.checkpoints import Checkpoints
 
 SMALL = (
@@ -130,21 +132,87 @@ def test_the_seed_decides_the_result(finished, tmp_path):
     _, folder, _ = finished
     again, _ = run(tmp_path)
     other, _ = run(tmp_path, "seed=1", name="other")
-    losses = [
-        [epoch["loss"] for epoch in json.loads((path / "metrics.json").read_text())["epochs"]]
-        for path in (folder, again, other)
-    ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    assert not np.allclose(losses[0], losses[2], rtol=1e-4)
+    np.testing.assert_allclose(losses(folder), losses(again), rtol=1e-4)
+    assert not np.allclose(losses(folder), losses(other), rtol=1e-4)
 
 
 def test_an_existing_run_is_refused_and_replaced_on_request(finished):
     tmp_path, folder, _ = finished
-    with pytest.raises(ValueError, match=r"holds a run already: give another --run-dir, or replace .* --overwrite"):
+    with pytest.raises(
+        ValueError, match=r"holds a run already: go on with it with --resume, replace it with --overwrite"
+    ):
         run(tmp_path)
     (folder / "mark").touch()
     run(tmp_path, overwrite=True)
     assert not (folder / "mark").exists()
+
+
+def interrupted_run(tmp_path, monkeypatch, *, step):
+    """A run like `finished` that SIGTERM stops after a step, of which an epoch has three."""
+    taken = []
+
+    class SignalAt(StopOnNonFinite):
+        def on_train_batch_end(self, batch, logs=None):
+            taken.append(batch)
+            if len(taken) == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(TrainingInterrupted, match="with --resume"):
+        patched.setattr(experiment, "StopOnNonFinite", SignalAt)
+        run(tmp_path, resume=True)
+    return tmp_path / "run"
+
+
+def losses(folder):
+    return [epoch["loss"] for epoch in json.loads((folder / "metrics.json").read_text())["epochs"]]
+
+
+def test_a_run_that_was_stopped_in_an_epoch_goes_on_and_tells_of_all_epochs(finished, tmp_path, monkeypatch):
+    folder = interrupted_run(tmp_path, monkeypatch, step=4)
+    assert Checkpoints(folder / "checkpoints").latest().path.name == "epoch-0001-batch-00001"
+    assert not (folder / "metrics.json").exists()
+    _, printed = run(tmp_path, resume=True)
+    assert "epoch-0001-batch-00001" in printed and "epoch 2/2" in printed and "epoch 1/2" not in printed
+    np.testing.assert_allclose(losses(folder), losses(finished[1]), rtol=1e-4)
+    there, here = (json.loads((path / "metrics.json").read_text()) for path in (finished[1], folder))
+    assert here["before training"] == pytest.approx(there["before training"], abs=0.021)  # one query of 48
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Tensors("loss/total")] == [1, 2]
+    assert len(events.Tensors("recipe")) == 1
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(finished, tmp_path, monkeypatch):
+    folder = interrupted_run(tmp_path, monkeypatch, step=5)
+    os.truncate(folder / "checkpoints" / "epoch-0001-batch-00002" / "variables.npz", 1_000)
+    with pytest.warns(UserWarning, match="epoch-0001-batch-00002 is damaged and is passed over"):
+        _, printed = run(tmp_path, resume=True)
+    assert printed.count("Going on from") == 1
+    assert "checkpoints/epoch-0001\n" in printed
+    np.testing.assert_allclose(losses(folder), losses(finished[1]), rtol=1e-4)
+
+
+def test_a_run_that_is_over_does_not_go_on(finished):
+    tmp_path, folder, _ = finished
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    _, printed = run(tmp_path, resume=True)
+    assert printed == f"The run in {folder} is over: there is nothing to go on with.\n"
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_does_not_go_on_with_another_recipe(finished):
+    with pytest.raises(ValueError, match=r"training\.epochs: 2 in the run, 3 given"):
+        run(finished[0], "training.epochs=3", resume=True)
+
+
+def test_queries_search_the_gallery_where_there_is_one(tmp_path):
+    glyphs = load_glyphs(num_classes=16, instances=6, image_size=16)
+    queries, gallery = (glyphs.test.take(np.flatnonzero(np.arange(48) % 6 < 2) + offset) for offset in (0, 2))
+    folder, printed = run(
+        tmp_path, "training.epochs=1", catalog=Catalog("mine", glyphs.train, queries, gallery), name="gallery"
+    )
+    assert "16 test images of 8 other classes, which search 16 others" in printed
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert [metrics[when]["queries"] for when in ("before training", "after training")] == [16, 16]
 
 
 def test_a_dry_run_takes_a_step_and_writes_nothing(tmp_path):
