@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from stml_tf.data.batching import NeighborBatches
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.inspection import readable_catalog
@@ -34,13 +33,14 @@ from stml_tf.monitoring import (
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import export_saved_model
-from stml_tf.serving.quantization import Int8Student
+from stml_tf.serving.quantization import Int8Network
 from stml_tf.training import SelfTaughtModel
 from stml_tf.training.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.training.checkpoint_callback import CheckpointCallback
 from stml_tf.training.checkpoints import Checkpoints
 from stml_tf.training.resumable_fit import fit_from
 from stml_tf.training.stop_signals import StopSignals
+from stml_tf.training_data import training_data
 
 EMBEDDING_BATCH = 256
 AGREEMENT_BATCHES = 3
@@ -92,54 +92,50 @@ def train(
     if recipe.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    steps = len(catalog.train) // recipe.batch.size
+    steps = training_data(recipe, catalog).batches.steps_per_epoch
     describe_run(
         console,
         catalog,
         title=recipe.name,
         about=recipe.about,
+        with_labels=recipe.learns_from_labels,
         network=f"{recipe.model.backbone}, {recipe.embedding}",
-        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.batch.size} images in "
+        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.images_per_step} images in "
         f"{recipe.views.num_views} views",
     )
     if dry_run:
-        catalog = catalog.first(recipe.batch.size)
+        catalog = catalog.few(recipe.batch.size)
     catalog, unreadable = readable_catalog(
         catalog, keep_train=recipe.training.cache_images, progress=partial(inspection_progress, console=console)
     )
-    train_images, (test_images, num_queries) = catalog.train, catalog.test_set()
-    batches = NeighborBatches(
-        len(train_images),
-        batch_size=recipe.batch.size,
-        num_neighbors=recipe.sampling.num_neighbors,
-        seed=recipe.seed,
-        coverage=recipe.sampling.coverage,
-    )
+    train_images, batches, searched, labels, num_classes = training_data(recipe, catalog)
+    test_images, num_queries = catalog.test_set()
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
         folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
 
-    model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch)
+    model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)
     embed_f, embed_g = (embedder(model.student, output) for output in (0, 1))
     views_of = partial(fixed_views, recipe)
     neighbors = NeighborBatchesCallback(
-        lambda: embed(embed_g, views_of(train_images), count=len(train_images), normalize=False),
+        lambda: embed(embed_g, views_of(searched), count=len(searched), normalize=False),
         batches.batches,
-        num_neighbors=recipe.sampling.num_neighbors,
+        num_neighbors=batches.num_neighbors,
     )
     batches_from = partial(
         training_batches,
         train_images,
         neighbors.current,
         steps_per_epoch=batches.steps_per_epoch,
-        batch_size=recipe.batch.size,
+        batch_size=batches.batch_size,
         num_views=recipe.views.num_views,
         view=partial(random_view, **recipe.views.model_dump(exclude={"num_views"})),
         preprocess=preprocessing(recipe.model.backbone),
         seed=recipe.seed,
+        labels=labels,
     )
     if dry_run:
-        fit_from(model, batches_from, epochs=1, callbacks=[neighbors, StopOnNonFinite()])
+        fit_from(model, lambda: batches_from().take(1), epochs=1, callbacks=[neighbors, StopOnNonFinite()])
         console.print("Dry run: one step was taken, nothing was written.")
         return folder.path
 
@@ -175,14 +171,18 @@ def train(
 
     summaries, stop = Summaries(folder.tensorboard), StopSignals()
     checkpoints = CheckpointCallback(
-        Checkpoints(folder.checkpoints), neighbors, stop=stop, every=recipe.training.checkpoint_steps
+        Checkpoints(folder.checkpoints),
+        neighbors,
+        stop=stop,
+        every=recipe.training.checkpoint_steps,
+        num_classes=num_classes,
     )
     if resume and (checkpoint := checkpoints.checkpoints.latest()):
         checkpoints.resume(model, checkpoint)
         console.print(f"Going on from {checkpoint.path}", soft_wrap=True)
     else:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    with stop, ProgressCallback(images_per_batch=recipe.batch.size, console=console) as progress:
+    with stop, ProgressCallback(images_per_batch=batches.batch_size, console=console) as progress:
         fit_from(
             model,
             batches_from,
@@ -242,7 +242,7 @@ def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:
 
 def export_student(
     recipe: Recipe,
-    student: keras.Model | Int8Student,
+    student: keras.Model | Int8Network,
     out: Path,
     metrics: dict[str, float],
     *,

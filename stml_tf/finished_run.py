@@ -1,5 +1,6 @@
 """What can be done with a run that has ended: measure it again, on other data too, and export it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from stml_tf.experiment import embedder, export_student, fixed_views
 from stml_tf.methods import build_model
 from stml_tf.recipe import Recipe, load_recipe
 from stml_tf.run_folder import RunFolder
-from stml_tf.serving.quantization import Int8Student, require_same_directions
+from stml_tf.serving.export import embedding_network
+from stml_tf.serving.quantization import Int8Network, require_same_directions
 from stml_tf.training.checkpoints import Checkpoint, Checkpoints
 
 _CALIBRATION_IMAGES = 1_000
@@ -81,9 +83,10 @@ def export(run_dir: Path, out: Path, *, quantize: bool = False, data_dir: Path |
     metrics = {k: v for k, v in checkpoint.metrics.items() if v is not None}
     if not quantize:
         return export_student(recipe, student, out, metrics, **options)
-    int8_student = Int8Student(student)
-    quantization = _cost_of_quantization(recipe, student, int8_student, data_dir)
-    return export_student(recipe, int8_student, out, metrics, quantization=quantization, **options)
+    network = embedding_network(student)
+    int8_network = Int8Network(network)
+    quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
+    return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
 
 
 def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpoint]:
@@ -91,13 +94,16 @@ def _restored_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Check
     checkpoint = checkpoints.latest()
     if checkpoint is None:
         raise ValueError(f"{run_dir} holds no intact checkpoint: train again with --overwrite.")
-    model = build_model(recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})}))
+    model = build_model(
+        recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})}),
+        num_classes=checkpoint.extra.get("num_classes"),
+    )
     checkpoints.restore(model, checkpoint)
     return model.student, checkpoint
 
 
 def _cost_of_quantization(
-    recipe: Recipe, student: keras.Model, int8_student: Int8Student, data_dir: Path | None
+    recipe: Recipe, network: keras.Model, int8_network: Int8Network, data_dir: Path | None
 ) -> dict[str, Any]:
     """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
     catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
@@ -106,12 +112,12 @@ def _cost_of_quantization(
         images = catalog.train.take(range(min(len(catalog.train), _CALIBRATION_IMAGES)))
     float_embeddings, int8_embeddings = (
         embed(
-            embedder(network),
+            tf.function(partial(each, training=False), reduce_retracing=True),
             fixed_views(recipe, images),
             count=len(images),
             normalize=recipe.evaluation.normalize,
         )
-        for network in (student, int8_student)
+        for each in (network, int8_network)
     )
     cost = {"images": len(images), "least_cosine": require_same_directions(float_embeddings, int8_embeddings)}
     if catalog.test is not None:

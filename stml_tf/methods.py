@@ -1,9 +1,11 @@
 """The methods by name: from a recipe to its model, compiled."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from stml_tf.losses import build_loss
 from stml_tf.models import build_projection_student, build_student, computing_in
 from stml_tf.recipe import Recipe
 from stml_tf.training import (
@@ -12,18 +14,21 @@ from stml_tf.training import (
     MeanShiftModel,
     MoCoModel,
     SelfTaughtModel,
+    SemiSupervisedModel,
     StudentTeacherModel,
 )
 from stml_tf.training.optimizers import build_optimizer
 
 
-def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> StudentTeacherModel:
+def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | None = None) -> StudentTeacherModel:
     """The model of a recipe, compiled, with random or pretrained weights.
 
-    Under the `scope()` of a strategy that the model is to be trained with.
+    Under the `scope()` of a strategy that the model is to be trained with. `num_classes` is how many classes it learns
+    from, if any.
     """
+    labels = {"num_classes": num_classes, "steps_per_epoch": steps_per_epoch} if recipe.learns_from_labels else {}
     with computing_in(recipe.training.precision):
-        model = METHODS[recipe.method](recipe)
+        model = METHODS[recipe.method](recipe, **labels)
 
     def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
         settings = recipe.optimizer
@@ -47,17 +52,33 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1) -> StudentTeacherMo
 
 
 def _self_taught(recipe: Recipe) -> SelfTaughtModel:
-    return SelfTaughtModel(
+    return SelfTaughtModel(build_student(**recipe.model.model_dump()), **_self_taught_settings(recipe))
+
+
+def _semi_supervised(recipe: Recipe, *, num_classes: int | None, steps_per_epoch: int) -> SemiSupervisedModel:
+    supervision = recipe.supervision
+    return SemiSupervisedModel(
         build_student(**recipe.model.model_dump()),
-        num_neighbors=recipe.sampling.num_neighbors,
-        sigma=recipe.loss.sigma,
-        delta=recipe.loss.delta,
-        momentum=recipe.teacher.momentum,
-        teacher_start=recipe.teacher.start,
-        teacher_center=recipe.teacher.center,
-        teacher_update=recipe.teacher.update,
-        accumulate=recipe.training.accumulate,
+        build_loss(supervision.loss, num_classes=num_classes, dim=recipe.model.embedding_dim, **supervision.options),
+        num_labeled=supervision.num_labeled,
+        weight=supervision.weight if recipe.method == "semi_supervised" else 0.0,
+        joint=supervision.joint,
+        warmup_steps=supervision.warmup_epochs * steps_per_epoch,
+        **_self_taught_settings(recipe),
     )
+
+
+def _self_taught_settings(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "num_neighbors": recipe.sampling.num_neighbors,
+        "sigma": recipe.loss.sigma,
+        "delta": recipe.loss.delta,
+        "momentum": recipe.teacher.momentum,
+        "teacher_start": recipe.teacher.start,
+        "teacher_center": recipe.teacher.center,
+        "teacher_update": recipe.teacher.update,
+        "accumulate": recipe.training.accumulate,
+    }
 
 
 def _moco(recipe: Recipe) -> MoCoModel:
@@ -96,8 +117,10 @@ def _projection_student(recipe: Recipe, *, batch_norm: bool) -> keras.Model:
     )
 
 
-METHODS: dict[str, Callable[[Recipe], StudentTeacherModel]] = {
+METHODS: dict[str, Callable[..., StudentTeacherModel]] = {
     "self_taught": _self_taught,
+    "semi_supervised": _semi_supervised,
+    "supervised": _semi_supervised,
     "moco": _moco,
     "byol": _byol,
     "mean_shift": _mean_shift,

@@ -10,26 +10,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from stml_tf.recipe_data import FolderData, GlyphsData, PublishedData, TfdsData
 from stml_tf.recipe_errors import RecipeError, describe_bad_json, describe_problems, did_you_mean, shorten
 from stml_tf.recipe_sections import (
     KERAS_BACKBONES,
     Baseline,
     Batch,
     Evaluation,
-    FolderData,
-    GlyphsData,
     Loss,
     Model,
     Optimizer,
-    PublishedData,
     Sampling,
     Schedule,
     Section,
     Teacher,
-    TfdsData,
     Training,
     Views,
 )
+from stml_tf.recipe_supervision import SUPERVISED_METHODS, Supervision, supervision_conflicts
 
 
 def _spell_out_tfds(data: Any) -> Any:
@@ -45,12 +43,18 @@ _OF_SELF_TAUGHT = (
     *("loss.sigma", "loss.delta", "model.teacher_dim", "sampling.coverage"),
     *("teacher.start", "teacher.center", "teacher.update", "training.accumulate"),
 )
+_OF_BASELINES = tuple(f"baseline.{key}" for key in Baseline.model_fields)
+_OF_SUPERVISION = tuple(f"supervision.{key}" for key in Supervision.model_fields)
 _NOT_READ = {
-    "self_taught": tuple(f"baseline.{key}" for key in Baseline.model_fields),
-    "moco": (*_OF_SELF_TAUGHT, "baseline.top_k"),
-    "byol": (*_OF_SELF_TAUGHT, "baseline.memory_size", "baseline.temperature", "baseline.top_k"),
-    "mean_shift": (*_OF_SELF_TAUGHT, "baseline.temperature"),
+    # One recipe serves self_taught, supervised and semi_supervised, so that they can be compared.
+    "self_taught": _OF_BASELINES,
+    "supervised": _OF_BASELINES,
+    "semi_supervised": _OF_BASELINES,
+    "moco": (*_OF_SELF_TAUGHT, *_OF_SUPERVISION, "baseline.top_k"),
+    "byol": (*_OF_SELF_TAUGHT, *_OF_SUPERVISION, "baseline.memory_size", "baseline.temperature", "baseline.top_k"),
+    "mean_shift": (*_OF_SELF_TAUGHT, *_OF_SUPERVISION, "baseline.temperature"),
 }
+_BASELINES = ("moco", "byol", "mean_shift")
 
 
 class Recipe(Section):
@@ -61,7 +65,7 @@ class Recipe(Section):
         description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
     )
     about: str = Field("", description="What the recipe is for, in a sentence.")
-    method: Literal["self_taught", "moco", "byol", "mean_shift"] = Field(
+    method: Literal["self_taught", "semi_supervised", "supervised", "moco", "byol", "mean_shift"] = Field(
         "self_taught", description="The training method."
     )
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
@@ -74,6 +78,7 @@ class Recipe(Section):
     teacher: Teacher = Field(Teacher(), description="The moving average of the network that makes the pseudo labels.")
     sampling: Sampling = Field(Sampling(), description="How a batch is drawn.")
     loss: Loss = Field(Loss(), description="The loss of self_taught.")
+    supervision: Supervision = Field(Supervision(), description="The labelled half of semi_supervised; supervised.")
     baseline: Baseline = Field(Baseline(), description="The settings of moco, byol and mean_shift.")
     batch: Batch = Field(Batch(), description="The size of a batch.")
     optimizer: Optimizer = Field(description="The optimizer.")
@@ -90,31 +95,34 @@ class Recipe(Section):
     @property
     def embedding(self) -> str:
         """What is evaluated and exported, in words."""
-        if self.method == "self_taught":
+        if self.method not in _BASELINES:
             return f"embeddings of {self.model.embedding_dim} dimensions"
         if self.baseline.embedding == "projection":
             return f"embeddings of {self.model.embedding_dim} dimensions, the output of the MLP head"
         return "the pooled features below the MLP head as embeddings"
 
+    @property
+    def learns_from_labels(self) -> bool:
+        return self.method in SUPERVISED_METHODS
+
+    @property
+    def images_per_step(self) -> int:
+        """How many images the network is shown in a step."""
+        return self.supervision.num_labeled if self.method == "supervised" else self.batch.size
+
     def _conflicts(self) -> Iterator[str]:
         yield from self._unread()
-        if self.method != "self_taught":
+        if self.method in _BASELINES:
             yield from self._baseline_conflicts()
-        size, num_neighbors = self.batch.size, self.sampling.num_neighbors
-        if num_neighbors > size:
+        if self.learns_from_labels:
+            yield from supervision_conflicts(self)
+        else:
+            yield from self._neighbor_conflicts()
+        size = self.batch.size
+        if self.images_per_step % self.training.accumulate:
             yield (
-                f"sampling.num_neighbors: {num_neighbors} given; allowed: at most batch.size ({size}), as a query and "
-                "its neighbours fill a batch"
-            )
-        elif size % num_neighbors:
-            yield (
-                f"batch.size: {size} given; allowed: a multiple of sampling.num_neighbors ({num_neighbors}), such as "
-                f"{size - size % num_neighbors} or {size - size % num_neighbors + num_neighbors}"
-            )
-        if size % self.training.accumulate:
-            yield (
-                f"training.accumulate: {self.training.accumulate} given; allowed: a divisor of batch.size ({size}), as "
-                "its pieces are equal"
+                f"training.accumulate: {self.training.accumulate} given; allowed: a divisor of the "
+                f"{self.images_per_step} images of a step, as its pieces are equal"
             )
         if isinstance(self.data, GlyphsData) and size > self.data.num_train_images():
             yield (
@@ -132,6 +140,19 @@ class Recipe(Section):
             yield (
                 f"evaluation.resize: {self.evaluation.resize} given; allowed: at least {origin} ({eval_size}), which "
                 "is cut out of it"
+            )
+
+    def _neighbor_conflicts(self) -> Iterator[str]:
+        size, num_neighbors = self.batch.size, self.sampling.num_neighbors
+        if num_neighbors > size:
+            yield (
+                f"sampling.num_neighbors: {num_neighbors} given; allowed: at most batch.size ({size}), as a query and "
+                "its neighbours fill a batch"
+            )
+        elif size % num_neighbors:
+            yield (
+                f"batch.size: {size} given; allowed: a multiple of sampling.num_neighbors ({num_neighbors}), such as "
+                f"{size - size % num_neighbors} or {size - size % num_neighbors + num_neighbors}"
             )
 
     def _unread(self) -> Iterator[str]:

@@ -92,90 +92,6 @@ Devices = Annotated[
 ]
 
 
-class GlyphsData(Section):
-    """Characters drawn from the fonts that matplotlib ships: a class is a character, its images are fonts."""
-
-    name: Literal["glyphs"] = Field(description="Characters drawn from fonts; nothing is downloaded.")
-    num_classes: int = Field(1000, ge=2, description="Characters, training and test together.")
-    instances: int = Field(12, ge=2, description="Images of each character.")
-    image_size: int = Field(32, ge=8, description="Side of a drawn image in pixels.")
-    seed: int = Field(0, ge=0, description="Seed of the jitter with which characters are drawn.")
-    train_classes: ShareOrCount = Field(
-        0.5, description="Classes to train on, as a share or a count; the others are the test classes."
-    )
-
-    @model_validator(mode="after")
-    def _both_sides_have_classes(self) -> "GlyphsData":
-        if not 0 < self._num_train_classes() < self.num_classes:
-            raise ValueError(
-                f"train_classes: {self.train_classes} given; allowed: a share or a count that leaves some of the "
-                f"{self.num_classes} classes for training and some for the test"
-            )
-        return self
-
-    def _num_train_classes(self) -> int:
-        if isinstance(self.train_classes, int):
-            return self.train_classes
-        return int(self.train_classes * self.num_classes + 0.5)
-
-    def num_train_images(self) -> int:
-        return self._num_train_classes() * self.instances
-
-
-class FolderData(Section):
-    """Image files of your own. Paths are relative to the data folder that is given when training starts."""
-
-    name: Literal["folder"] = Field(description="Image files of your own.")
-    train: str = Field("train", min_length=1, description="Folder of training images, flat or nested.")
-    test: str | None = Field(
-        "test",
-        description="Folder of test images with a folder for each class; null: none. Left out, it is 'test', or null "
-        "where train_classes is given.",
-    )
-    train_classes: ShareOrCount | None = Field(
-        None,
-        description="Classes of `train` to train on, as a share or a count, where the others are the test classes; "
-        "null: all of them.",
-    )
-    train_labels: bool = Field(
-        False, description="Read the class of training images from their folders, to watch the pseudo labels."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_test_folder_where_classes_are_split(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("train_classes") is not None:
-            return {"test": None, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _one_kind_of_test(self) -> "FolderData":
-        if self.test is not None and self.train_classes is not None:
-            raise ValueError(
-                f"test: {json.dumps(self.test)} given together with train_classes {self.train_classes}; allowed: one "
-                "of them, so set the other to null"
-            )
-        return self
-
-
-class PublishedData(Section):
-    """A published data set with the split of its classes that results are reported on, in its official layout."""
-
-    name: Literal["cub", "cars196", "sop", "inshop"] = Field(
-        description="CUB-200-2011, Cars196, Stanford Online Products or In-Shop Clothes."
-    )
-
-
-class TfdsData(Section):
-    """An image classification set of TensorFlow Datasets, split by class; `"name": "tfds:NAME"` is short for it."""
-
-    name: Literal["tfds"] = Field(description="A set of TensorFlow Datasets.")
-    dataset: str = Field(min_length=1, description="Its name there, such as oxford_flowers102.")
-    train_classes: ShareOrCount = Field(
-        0.5, description="Classes to train on, as a share or a count; the others are the test classes."
-    )
-
-
 class Views(Section):
     """The random views of each image that the network is trained on."""
 
@@ -281,7 +197,12 @@ class Baseline(Section):
 class Batch(Section):
     """The size of a training batch."""
 
-    size: int = Field(120, ge=2, description="Images in a batch; each gives num_views rows.")
+    size: int = Field(
+        120,
+        ge=2,
+        description="Images in a batch; each gives num_views rows. In semi_supervised the labelled part counts; "
+        "supervised draws the labelled part alone, in as many steps.",
+    )
 
 
 class Optimizer(Section):

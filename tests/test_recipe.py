@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("batch.xyz.deep=3", "batch.xyz: unknown key; allowed in batch: size"),
         ("momentum=0.5", '; did you mean "teacher.momentum"?'),
         ("Seed=3", '; did you mean "seed"?'),
-        ("data.num_clases=3", ', image_size, seed, train_classes; did you mean "num_classes"?'),
+        ("data.num_clases=3", ', seed, train_classes, labeled_classes, labeled_fraction; did you mean "num_classes"?'),
         ("batch.size.x=3", 'batch.size: {"x": 3} given; allowed: a whole number >= 2'),
         ('batch.size="12"', 'batch.size: "12" given; allowed: a whole number >= 2'),
         ("batch.size=12.0", "batch.size: 12.0 given; allowed: a whole number >= 2"),
@@ -197,7 +197,7 @@ def test_a_baseline_needs_its_name_and_images_alone(recipe_file, method):
 @pytest.mark.parametrize(
     ("method", "override", "line"),
     [
-        ("mocco", ALONE, 'method: "mocco" given; allowed: self_taught, moco, byol, mean_shift; did you mean "moco"?'),
+        ("mocco", ALONE, 'method: "mocco" given; allowed: self_taught, semi_supervised, supervised, moco, byol'),
         (
             "moco",
             "sampling.num_neighbors=5",

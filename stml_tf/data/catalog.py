@@ -80,12 +80,15 @@ class Catalog:
         test: the images to evaluate on; None: it cannot be evaluated.
         gallery: what the test images are looked for in, with the same `class_names`; None: they are looked for among
             themselves.
+        unlabeled: further images to train on, of these or of other classes, whose labels, if they have any, are not
+            to be learned from; None: there are none.
     """
 
     name: str
     train: ImageSet
     test: ImageSet | None
     gallery: ImageSet | None = None
+    unlabeled: ImageSet | None = None
 
     def test_set(self) -> tuple[ImageSet | None, int | None]:
         """The images to evaluate on, and how many of them, the first ones, search the others; None: each searches all.
@@ -97,13 +100,15 @@ class Catalog:
             return self.test, None
         return join(self.test, self.gallery), len(self.test)
 
-    def first(self, count: int) -> Catalog:
-        """The first `count` images of each set."""
+    def few(self, count: int) -> Catalog:
+        """`count` images of each set, from the first to the last of it, so that they are of many classes."""
 
         def of(images: ImageSet | None) -> ImageSet | None:
-            return None if images is None else images.take(range(min(count, len(images))))
+            if images is None or len(images) <= count:
+                return images
+            return images.take(np.linspace(0, len(images) - 1, count).astype(np.int64))
 
-        return replace(self, train=of(self.train), test=of(self.test), gallery=of(self.gallery))
+        return Catalog(self.name, *map(of, (self.train, self.test, self.gallery, self.unlabeled)))
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
@@ -121,6 +126,16 @@ def join(first: ImageSet, second: ImageSet) -> ImageSet:
     images = np.concatenate([first.images, second.images]) if in_memory else [*first.images, *second.images]
     labels = None if first.labels is None else np.concatenate([first.labels, second.labels])
     return replace(first, images=images, labels=labels)
+
+
+def pool(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of one set, then those of another; with labels where both name their classes alike."""
+    same = first.class_names == second.class_names and first.labels is not None and second.labels is not None
+    return ImageSet(
+        [*first.images, *second.images],
+        np.concatenate([first.labels, second.labels]) if same else None,
+        first.class_names if same else (),
+    )
 
 
 def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:

@@ -1,14 +1,18 @@
 """Data sets by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stml_tf.data.cars196 import CARS196, load_cars196
-from stml_tf.data.catalog import Catalog
+from stml_tf.data.catalog import Catalog, pool
+from stml_tf.data.compcars import COMPCARS, load_compcars
 from stml_tf.data.cub import CUB, load_cub
 from stml_tf.data.folder import load_folder
 from stml_tf.data.inshop import INSHOP, load_inshop
+from stml_tf.data.nabirds import NABIRDS, load_nabirds
+from stml_tf.data.partial_labels import part_by_labels
 from stml_tf.data.published import Publication
 from stml_tf.data.sop import SOP, load_sop
 from stml_tf.data.tfds import load_tfds
@@ -28,28 +32,49 @@ PUBLISHED = {
     "cars196": Published(CARS196, load_cars196, "cars196"),
     "sop": Published(SOP, load_sop, "stanford_online_products", "class_id"),
     "inshop": Published(INSHOP, load_inshop),
+    "nabirds": Published(NABIRDS, load_nabirds),
+    "compcars": Published(COMPCARS, load_compcars),
 }
 
 
-def open_catalog(name: str, *, data_dir: Path | None = None, download: bool = False, **options: Any) -> Catalog:
+def open_catalog(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    labeled_classes: float | int | None = None,
+    labeled_fraction: float | None = None,
+    **options: Any,
+) -> Catalog:
     """List the images of a data set without decoding any; loads no TensorFlow, but for TensorFlow Datasets.
 
     A published data set is read from its official folder or archive where that is in `data_dir`, else from the copy
     that TensorFlow Datasets keeps there.
 
     Args:
-        name: "glyphs", "folder", "cub", "cars196", "sop", "inshop" or "tfds".
+        name: "glyphs", "folder", "tfds", or a key of `PUBLISHED`.
         data_dir: Where the data lie on disk; glyphs need none.
         download: Have TensorFlow Datasets fetch what is not there.
-        **options: What the data set's load function takes, such as `load_folder`.
+        labeled_classes: Keep the labels of this share or number of training classes alone, see `part_by_labels`.
+        labeled_fraction: Keep the labels of this share of the training images of every class alone.
+        **options: What the data set's load function takes, such as `load_folder`. For a published one also
+            `unlabeled`, the name of another whose training images are trained on without labels.
 
     Returns:
-        Training images, and test images where there are any.
+        Training images, test images where there are any, and unlabelled ones where the data name them.
 
     Raises:
         ValueError: If the name is unknown, the data are missing, not whole or not laid out as expected, or cannot be
             downloaded.
     """
+    catalog = _open(name, data_dir=data_dir, download=download, **options)
+    if labeled_classes is None and labeled_fraction is None:
+        return catalog
+    train, rest = part_by_labels(catalog.train, labeled_classes=labeled_classes, labeled_fraction=labeled_fraction)
+    return replace(catalog, train=train, unlabeled=pool(rest, catalog.unlabeled) if catalog.unlabeled else rest)
+
+
+def _open(name: str, *, data_dir: Path | None, download: bool, **options: Any) -> Catalog:
     if name == "tfds":
         return load_tfds(data_dir=data_dir, download=download, **options)
     if name in PUBLISHED:
@@ -67,7 +92,12 @@ def open_catalog(name: str, *, data_dir: Path | None = None, download: bool = Fa
     raise ValueError(f"Unknown data {name!r}: choose {', '.join(('glyphs', 'folder', *PUBLISHED, 'tfds'))}.")
 
 
-def _open_published(data: Published, data_dir: Path | None, *, download: bool, **options: Any) -> Catalog:
+def _open_published(
+    data: Published, data_dir: Path | None, *, download: bool, unlabeled: str | None = None, **options: Any
+) -> Catalog:
+    if unlabeled is not None:
+        more = _open_published(PUBLISHED[unlabeled], data_dir, download=download)
+        return replace(_open_published(data, data_dir, download=download, **options), unlabeled=more.train)
     publication, load, tfds_name, tfds_label = data
     if publication.is_in(data_dir):
         return load(data_dir, **options)

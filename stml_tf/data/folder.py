@@ -21,6 +21,7 @@ def load_folder(
     test: str | None = "test",
     train_classes: float | int | None = None,
     train_labels: bool = False,
+    unlabeled: str | None = None,
 ) -> Catalog:
     """Lists the images to train on and those to evaluate on, without opening any.
 
@@ -35,9 +36,10 @@ def load_folder(
         train_classes: splits `train` by class instead, into this share (float) or count (int) of its classes to train
             and the rest to test, see `split_classes`. Then `test` has to be None.
         train_labels: take the classes of the training images too. They are known with `train_classes` anyway.
+        unlabeled: further images to train on, without classes, in a folder of any shape; None if there are none.
 
     Returns:
-        A catalog of file paths, named after `data_dir`. Training labels serve for monitoring alone.
+        A catalog of file paths, named after `data_dir`.
 
     Raises:
         ValueError: a folder is missing, holds no images or is not laid out as it has to be; the test images would be
@@ -52,14 +54,17 @@ def load_folder(
                 f"train_classes is {train_classes} and test is {test!r}, but the test images come from either the "
                 "classes that do not train or from a folder of their own: set one of the two to null"
             )
-        return Catalog(name, *split_classes(_labelled_images(data_dir / train), train_classes))
-    if test is not None:
-        _refuse_overlap(data_dir / train, data_dir / test)
-    return Catalog(
-        name,
-        train=_labelled_images(data_dir / train) if train_labels else _unlabelled_images(data_dir / train),
-        test=None if test is None else _labelled_images(data_dir / test),
-    )
+        train_images, test_images = split_classes(_labelled_images(data_dir / train), train_classes)
+    else:
+        if test is not None:
+            _refuse_overlap(data_dir / train, data_dir / test)
+        train_images = _labelled_images(data_dir / train) if train_labels else _unlabelled_images(data_dir / train)
+        test_images = None if test is None else _labelled_images(data_dir / test)
+    if unlabeled is None:
+        return Catalog(name, train_images, test_images)
+    if test_images is not None:
+        _refuse_overlap(data_dir / unlabeled, data_dir / (test or train))
+    return Catalog(name, train_images, test_images, unlabeled=_unlabelled_images(data_dir / unlabeled))
 
 
 def _refuse_overlap(train: Path, test: Path) -> None:

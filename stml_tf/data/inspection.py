@@ -136,6 +136,6 @@ def readable_catalog(
         left = leave_out(images, found.unreadable)
         return replace(left, images=found.decoded) if keep else left
 
-    train = readable(catalog.train, keep=keep_train)
+    train, unlabeled = (readable(images, keep=keep_train) for images in (catalog.train, catalog.unlabeled))
     test, gallery = (readable(images, keep=True) for images in (catalog.test, catalog.gallery))
-    return Catalog(catalog.name, train, test, gallery), unreadable
+    return Catalog(catalog.name, train, test, gallery, unlabeled), unreadable

@@ -24,6 +24,7 @@ def training_batches(
     seed: int,
     first_batch: int = 0,
     part: tuple[int, int] = (0, 1),
+    labels: np.ndarray | None = None,
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Random views of the images that an epoch asks for, in its order.
@@ -42,11 +43,12 @@ def training_batches(
             they are.
         part: This machine's number, from 0, and how many there are: each reads its equal, contiguous part of every
             batch, the views as they are in the whole. The parts of all make the batch of one machine.
+        labels: `[num_images]` int64 to give along, if a method learns from them.
         threads: Images read at once; the views do not depend on it.
 
     Returns:
         Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64; of several
-        machines, the part of the batch.
+        machines, the part of the batch. With `labels`, there are those of the images as a third, `[batch_size]`.
 
     Raises:
         ValueError: If the batch cannot be divided among the machines.
@@ -74,7 +76,7 @@ def training_batches(
         tf.data.Dataset.from_generator(rows, output_signature=signature)
         .map(load, num_parallel_calls=threads, deterministic=True)
         .batch(size_of_part, drop_remainder=True)
-        .map(lambda views, index: (preprocess(views), index))
+        .map(lambda views, index: (preprocess(views), index, *(() if labels is None else (tf.gather(labels, index),))))
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch - first_batch))
         .prefetch(2)
     )

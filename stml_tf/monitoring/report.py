@@ -14,16 +14,30 @@ from stml_tf.data.catalog import Catalog
 __all__ = ["describe_run", "epochs_report", "metrics_table"]
 
 
-def describe_run(console: Console, catalog: Catalog, *, title: str, about: str, network: str, training: str) -> None:
+def describe_run(
+    console: Console,
+    catalog: Catalog,
+    *,
+    title: str,
+    about: str,
+    network: str,
+    training: str,
+    with_labels: bool = False,
+) -> None:
     """Say in a few lines what a run is about to do, with which data."""
     tested = "no test images"
     if catalog.test:
         tested = f"{len(catalog.test):,} test images of {len(np.unique(catalog.test.labels)):,} other classes"
     if catalog.gallery:
         tested += f", which search {len(catalog.gallery):,} others"
+    labeled, unlabeled = len(catalog.train), len(catalog.unlabeled or ())
+    trained = f"{labeled + unlabeled:,} training images without labels"
+    if with_labels:
+        classes = len(np.unique(catalog.train.labels))
+        trained = f"{labeled:,} training images of {classes:,} classes, {unlabeled:,} without labels"
     console.print(
         f"[bold]{title}[/bold]  {about}\n"
-        f"Data      {catalog.name}: {len(catalog.train):,} training images without labels, {tested}\n"
+        f"Data      {catalog.name}: {trained}, {tested}\n"
         f"Network   {network}\n"
         f"Training  {training}",
         highlight=False,

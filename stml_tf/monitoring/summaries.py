@@ -13,7 +13,7 @@ import tensorflow as tf
 __all__ = ["Summaries", "TensorBoardScalars"]
 
 _GROUPS = {
-    "loss": ("relaxed_contrastive", "self_distillation"),
+    "loss": ("supervised", "relaxed_contrastive", "self_distillation"),
     "pseudo_labels": ("positive_share", "agreement"),
     "retrieval": ("map@r", "r_precision", "nmi"),
 }

@@ -23,6 +23,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         stop: Signals to stop.
         every: Batches from one checkpoint to the next, counted through all epochs; None: at the ends of epochs alone.
         write: False follows a run whose checkpoints another process writes.
+        num_classes: How many classes the model learns from; kept, as a model with proxies is built again from it.
 
     Attributes:
         epoch: Epochs that are complete.
@@ -42,6 +43,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         stop: StopSignals,
         every: int | None = None,
         write: bool = True,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.checkpoints = checkpoints
@@ -49,6 +51,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.stop = stop
         self.every = every
         self.write = write
+        self.num_classes = num_classes
         self.epoch = 0
         self.batch = 0
         self.history: list[dict[str, float | None]] = []
@@ -103,7 +106,7 @@ class CheckpointCallback(keras.callbacks.Callback):
                 batch=self.batch,
                 step=int(self.model.optimizer.iterations),
                 metrics=metrics,
-                extra={"history": self.history},
+                extra={"history": self.history, "num_classes": self.num_classes},
                 **options,
             )
         except OSError as error:

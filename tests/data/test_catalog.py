@@ -71,7 +71,7 @@ def test_the_test_set_is_the_queries_then_the_gallery():
 
 
 def test_the_first_images_of_each_set():
-    few = Catalog("mine", labelled([0, 1, 1], 2), labelled([1], 2), None).first(2)
+    few = Catalog("mine", labelled([0, 1, 1], 2), labelled([1], 2), None).few(2)
     assert (few.name, few.train.labels.tolist(), few.test.labels.tolist(), few.gallery) == ("mine", [0, 1], [1], None)
 
 
