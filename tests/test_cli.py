@@ -130,8 +130,26 @@ def test_evaluate_prints_the_metrics(experiment, tmp_path):
 
 def test_export_says_where_the_model_is(experiment, tmp_path):
     result = call("export", tmp_path, "out")
-    assert experiment.calls == [("export", (tmp_path, Path("out")), {})]
+    options = {"quantize": False, "data_dir": None, "batch_size": 64, "dtype": "float32"}
+    assert experiment.calls == [("export", (tmp_path, Path("out")), options)]
     assert result.output == "SavedModel written to somewhere\n"
+
+
+def test_export_says_what_quantisation_costs(experiment, tmp_path, monkeypatch):
+    cost = {"images": 1200, "least_cosine": 0.99876, "recall@1_float32": 0.5, "recall@1_int8": 0.49}
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "metadata.json").write_text(json.dumps({"quantization": cost}))
+    monkeypatch.setattr(experiment, "export", lambda *arguments, **options: tmp_path)
+    result = call("export", tmp_path, "out", "--quantize")
+    assert "on 1,200 images the cosine to the embedding by the original weights is at least 0.9988" in result.output
+    assert "R@1 is 0.4900 in place of 0.5000" in result.output
+
+
+@pytest.mark.parametrize(("option", "value"), [("--batch-size", "0"), ("--dtype", "int8")])
+def test_export_refuses_an_option_out_of_range(experiment, tmp_path, option, value):
+    result = call("export", tmp_path, "out", option, value)
+    assert (result.exit_code, experiment.calls) == (2, [])
+    assert option in result.output
 
 
 @pytest.mark.parametrize("command", ["train", "validate"])

@@ -14,13 +14,13 @@ from keras import ops
 import stml_tf
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.serving.model_card import render_model_card
-from stml_tf.serving.quantization import Int8Student
+from stml_tf.serving.quantization import Int8Network
 
 Tensor = Any
 
 
 def export_saved_model(
-    student: keras.Model | Int8Student,
+    student: keras.Model | Int8Network,
     out_dir: Path | str,
     *,
     size: int,
@@ -42,7 +42,7 @@ def export_saved_model(
     the model card, `model_card.md`.
 
     Args:
-        student: preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything).
+        student: preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything); or an 8-bit network.
         out_dir: folder of the versions; made if it is missing.
         size: side of the network's input in pixels.
         resize: length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
@@ -61,7 +61,8 @@ def export_saved_model(
         ValueError: `size` or `batch_size` is below 1, or `resize` below `size`.
     """
     resize = resize or size
-    embedding_dim = int(student.output_shape[0][-1])
+    network = student if isinstance(student, Int8Network) else embedding_network(student)
+    embedding_dim = int(network.output_shape[-1])
     if size < 1:
         raise ValueError(f"Cannot export: size must be 1 or more, but {size} was given.")
     if batch_size < 1:
@@ -76,7 +77,7 @@ def export_saved_model(
         def embed_part(start: Tensor) -> Tensor:
             part = images[start : start + batch_size]
             views = tf.map_fn(view, part, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
-            embeddings = ops.cast(student(preprocess(views), training=False)[0], "float32")
+            embeddings = ops.cast(network(preprocess(views), training=False), "float32")
             return ops.cast(ops.normalize(embeddings, axis=-1, epsilon=1e-12) if normalize else embeddings, dtype)
 
         # No images are no parts: TensorFlow's convolutions do not take an empty batch.
@@ -91,7 +92,6 @@ def export_saved_model(
     def embed_pixels(pixels: Tensor) -> dict[str, Tensor]:
         return embed(pixels, lambda image: image)
 
-    # Not told of the student, the archive keeps only the variables that are used: the auxiliary head stays behind.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", embed_bytes, [tf.TensorSpec([None], tf.string, name="image_bytes")])
     archive.add_endpoint("pixels", embed_pixels, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")])
@@ -121,6 +121,11 @@ def export_saved_model(
         return partial.rename(out_dir / str(version))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def embedding_network(student: keras.Model) -> keras.Model:
+    """What is exported of a student: preprocessed images -> its first output. The auxiliary head stays behind."""
+    return keras.Model(student.inputs[0], student.outputs[0])
 
 
 def _decode(content: Tensor) -> Tensor:

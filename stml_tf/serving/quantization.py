@@ -16,31 +16,31 @@ Tensor = Any
 _LEAST_COSINE = 0.99
 
 
-class Int8Student:
-    """A student with 8-bit kernels; is called as the student is.
+class Int8Network:
+    """A network with 8-bit kernels; is called as the network is.
 
     Args:
-        student: preprocessed images [batch, height, width, 3] -> (embeddings [batch, dim], anything). It is left as it
-            is; what is no kernel (biases, BatchNorm) is shared with it.
+        network: preprocessed images [batch, height, width, 3] -> embeddings [batch, dim]. It is left as it is; what is
+            no kernel (biases, BatchNorm) is shared with it.
 
     Attributes:
-        output_shape: that of the student.
+        output_shape: that of the network.
     """
 
-    def __init__(self, student: keras.Model) -> None:
-        self._student = student
-        self._trainable = [_compressed(variable) for variable in student.trainable_variables]
-        self._non_trainable = [_compressed(variable) for variable in student.non_trainable_variables]
-        self.output_shape = student.output_shape
+    def __init__(self, network: keras.Model) -> None:
+        self._network = network
+        self._trainable = [_compressed(variable) for variable in network.trainable_variables]
+        self._non_trainable = [_compressed(variable) for variable in network.non_trainable_variables]
+        self.output_shape = network.output_shape
 
-    def __call__(self, images: Tensor, training: bool = False) -> list[Tensor]:
-        """What the student returns of preprocessed images; there is no training, for integers have no gradient."""
+    def __call__(self, images: Tensor, training: bool = False) -> Tensor:
+        """What the network returns of preprocessed images; there is no training, for integers have no gradient."""
         if training:
             raise ValueError("A network with 8-bit weights cannot be trained: train first, then export.")
-        outputs, _ = self._student.stateless_call(
+        embeddings, _ = self._network.stateless_call(
             [value() for value in self._trainable], [value() for value in self._non_trainable], images, training=False
         )
-        return outputs
+        return embeddings
 
 
 def require_same_directions(embeddings: np.ndarray, int8_embeddings: np.ndarray) -> float:

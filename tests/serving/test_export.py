@@ -141,6 +141,56 @@ def test_jpeg_is_decoded_to_the_very_pixels_of_the_evaluation(student, exported)
     np.testing.assert_allclose(served, from_pixels, atol=1e-6)
 
 
+def test_a_batch_of_any_size_is_embedded_in_parts(student, exported, tmp_path):
+    pixels = np.stack([np.asarray(photograph(seed, 32, 48)) for seed in range(7)])
+    expected = serve(exported, pixels, "pixels", "pixels")
+    for batch_size in (1, 3, 7):
+        folder = export_saved_model(
+            student, tmp_path, size=SIZE, resize=RESIZE, preprocess=preprocess, batch_size=batch_size
+        )
+        np.testing.assert_allclose(serve(folder, pixels, "pixels", "pixels"), expected, atol=1e-6)
+    assert "at most 7 images pass through the network at once" in (
+        folder / "assets.extra" / "model_card.md"
+    ).read_text().replace("\n", " ")
+
+
+def test_no_images_give_no_embeddings(exported):
+    assert serve(exported, np.empty(0, object)).shape == (0, DIM)
+    assert serve(exported, np.empty((0, 4, 4, 3), np.uint8), "pixels", "pixels").shape == (0, DIM)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"", "Input is empty"),
+        (b"no image", "Unknown image file format"),
+        (encoded(photograph(0, 64, 64), format="JPEG")[:300], "Invalid JPEG data"),
+        (encoded(photograph(0, 64, 64), format="PNG")[:300], "Invalid PNG data"),
+    ],
+    ids=["empty", "text", "JPEG", "PNG"],
+)
+def test_an_image_that_cannot_be_decoded_fails_its_batch(exported, image, message):
+    # Servers answer an InvalidArgumentError as an error of the client.
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        serve(exported, [encoded(photograph(1, 64, 64), format="PNG"), image])
+
+
+def test_the_auxiliary_head_stays_behind(student, exported):
+    saved = {tuple(shape) for _, shape in tf.train.list_variables(str(exported / "variables" / "variables"))}
+    embedding, auxiliary = (layer.kernel.shape for layer in student.layers[-2:])
+    assert embedding in saved
+    assert auxiliary not in saved
+
+
+def test_float16(student, exported, tmp_path):
+    pixels = np.asarray(photograph(1, 64, 88))[None]
+    folder = export_saved_model(student, tmp_path, size=SIZE, resize=RESIZE, preprocess=preprocess, dtype="float16")
+    embeddings = serve(folder, pixels, "pixels", "pixels")
+    assert embeddings.dtype == np.float16
+    np.testing.assert_array_equal(embeddings, serve(exported, pixels, "pixels", "pixels").astype(np.float16))
+    assert f"[N, {DIM}] float16" in (folder / "assets.extra" / "model_card.md").read_text()
+
+
 def test_extras_tell_what_it_is(exported):
     extras = exported / "assets.extra"
     assert json.loads((extras / "recipe.json").read_text()) == {"name": "toy", "batch": {"size": 4}}
@@ -195,6 +245,7 @@ def test_failed_export_leaves_nothing(tmp_path):
     ("sizes", "message"),
     [
         ({"size": 0}, "size must be 1 or more, but 0 was given"),
+        ({"size": 32, "batch_size": 0}, "batch_size must be 1 or more, but 0 was given"),
         ({"size": 32, "resize": 31}, "resize must be at least size = 32, but 31 was given"),
     ],
 )
