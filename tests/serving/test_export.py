@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -203,6 +204,17 @@ def test_extras_tell_what_it_is(exported):
         assert told in card
     assert "$" not in card
     assert "## Data\n\nNot recorded." in card
+
+
+@pytest.mark.slow
+def test_saved_model_cli_runs_it(exported, tmp_path):
+    image = encoded(photograph(0, 64, 96), format="JPEG")
+    np.save(tmp_path / "images.npy", np.array([image]))
+    command = [Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", exported, "--tag_set", "serve"]
+    inputs = ["--signature_def", "serving_default", "--inputs", f"image_bytes={tmp_path / 'images.npy'}"]
+    done = subprocess.run([*command, *inputs, "--outdir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "embedding.npy"), serve(exported, [image]), atol=1e-6)
 
 
 def test_versions_count_on_and_none_is_overwritten(tmp_path):
