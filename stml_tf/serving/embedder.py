@@ -85,7 +85,8 @@ class Embedder:
         Raises:
             ValueError: If an embedding holds NaN or infinity.
         """
-        embeddings = self._signature(pixels=tf.constant(pixels))["embedding"].numpy()
+        # An export may give float16.
+        embeddings = self._signature(pixels=tf.constant(pixels))["embedding"].numpy().astype(np.float32, copy=False)
         if not np.isfinite(embeddings).all():
             raise ValueError(f"{self.path} gives embeddings that hold NaN or infinity: the network cannot be used")
         return embeddings

@@ -202,6 +202,11 @@ class Gallery:
             ValueError: If the queries are not finite or of another dimension, or `k` does not fit.
         """
         self._check_k(k)
+        queries = np.asarray(queries)
+        if queries.ndim != 2 or queries.shape[1] != self.manifest.dim or not np.isfinite(queries).all():
+            raise ValueError(
+                f"queries have the shape {queries.shape}, but must be finite numbers [num_queries, {self.manifest.dim}]"
+            )
         if self.manifest.index is None:
             return nearest_neighbors(queries, self.embeddings, k=k)
         return self._index().search(queries, self.embeddings, k=k)

@@ -173,14 +173,20 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put a manifest in force, and delete the files of the one before."""
+    """Put a manifest, whose files are there, in force."""
     with whole_file(folder / MANIFEST) as partial:
         partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    kept = {part.name for part in _parts(manifest)}
+
+
+def delete_unused(folder: Path) -> None:
+    """Delete what the manifest in force does not name: the version before, or one that was not finished."""
+    file = folder / MANIFEST
+    parts = _parts(Manifest.model_validate_json(file.read_bytes())) if file.exists() else []
+    kept = {part.name for part in parts}
     for pattern in ("embeddings-*.npy", "paths-*.json", "index-*.faiss"):
-        for file in folder.glob(pattern):
-            if file.name not in kept:
-                file.unlink()
+        for path in folder.glob(pattern):
+            if path.name not in kept:
+                path.unlink()
 
 
 def checksum(file: Path) -> str:

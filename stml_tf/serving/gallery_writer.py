@@ -96,10 +96,8 @@ def write_gallery(
             index=None if kind == "exact" else files.described(index_file),
         )
         files.write_manifest(folder, manifest)
-    except BaseException:
-        for file in (embeddings_file, paths_file, index_file):
-            file.unlink(missing_ok=True)
-        raise
+    finally:
+        files.delete_unused(folder)
     return manifest
 
 

@@ -22,12 +22,10 @@ def build_toy(seed=0):
     return student
 
 
-def export_toy(folder, *, seed=0, normalize=True):
+def export_toy(folder, *, seed=0, **options):
     from stml_tf.serving.export import export_saved_model
 
-    return export_saved_model(
-        build_toy(seed), folder, size=8, preprocess=lambda views: views / 127.5 - 1, normalize=normalize
-    )
+    return export_saved_model(build_toy(seed), folder, size=8, preprocess=lambda views: views / 127.5 - 1, **options)
 
 
 def save_photograph(path, seed, size=(20, 14)):

@@ -77,6 +77,13 @@ def test_the_size_of_images_bounds_how_many_are_held(toy_model, tmp_path, monkey
     assert 3e6 < peak < 80e6
 
 
+def test_half_precision_comes_as_float32(tmp_path):
+    image = save_photograph(tmp_path / "image.png", 3)
+    embeddings = Embedder(export_toy(tmp_path / "half", dtype="float16")).embed_images([image]).embeddings
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, one_by_one([image]), atol=1e-3)
+
+
 def test_the_newest_version_is_taken(tmp_path):
     export_toy(tmp_path, seed=0)
     second = export_toy(tmp_path, seed=1)

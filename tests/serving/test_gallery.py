@@ -184,6 +184,18 @@ def test_a_change_that_fails_leaves_the_gallery_as_it_was(gallery, photographs, 
     assert len(gallery.search([photographs / "a" / "00.png"], k=12)[0]) == 12
 
 
+def test_an_interrupt_once_the_change_is_in_force_does_not_undo_it(gallery, monkeypatch):
+    def put_in_force_and_stop(*arguments):
+        whole(*arguments)
+        raise KeyboardInterrupt
+
+    whole = gallery_writer.files.write_manifest
+    monkeypatch.setattr(gallery_writer.files, "write_manifest", put_in_force_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        gallery.remove(gallery.paths[0])
+    assert len(Gallery.load(gallery.folder)) == 11
+
+
 def test_a_build_that_fails_leaves_nothing_or_the_old_gallery(tmp_path):
     embeddings = random_embeddings(4)
     bad = embeddings.copy()
@@ -229,8 +241,11 @@ def test_refuses_wrong_queries(gallery, photographs, tmp_path):
         gallery.search([b""], k=1)
     with pytest.raises(ValueError, match="there is no query: give at least one image"):
         gallery.search([], k=1)
-    with pytest.raises(ValueError, match=f"queries have 3 dimensions and the gallery {DIM}"):
-        gallery.search_embeddings(np.ones((1, 3)), k=1)
+    for wrong in (np.ones((1, 3)), np.ones(DIM), np.full((1, DIM), np.nan)):
+        with pytest.raises(
+            ValueError, match=rf"queries have the shape .*, but must be finite numbers \[num_queries, {DIM}\]"
+        ):
+            gallery.search_embeddings(wrong, k=1)
 
 
 def test_refuses_wrong_changes(gallery, photographs):
