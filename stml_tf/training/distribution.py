@@ -106,7 +106,10 @@ def distribute_batches(dataset: tf.data.Dataset, strategy: tf.distribute.Strateg
         batch = dataset.element_spec[-1].shape[0] * context.num_input_pipelines
         return dataset.rebatch(context.get_per_replica_batch_size(batch), drop_remainder=True)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    batches = strategy.distribute_datasets_from_function(of_worker)
+    # Without the number of steps `fit` would read on, and train on an empty batch at the end of each epoch.
+    batches._cardinality = int(dataset.cardinality())
+    return batches
 
 
 def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribute.Strategy) -> Callable[[Any], Tensor]:
