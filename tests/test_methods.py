@@ -11,7 +11,7 @@ from rich.console import Console
 from stml_tf import evaluate, train
 from stml_tf.methods import METHODS, build_model
 from stml_tf.recipe import Recipe, load_recipe
-from stml_tf.training import BYOLModel, MeanShiftModel, MoCoModel, SelfTaughtModel
+from stml_tf.training import BYOLModel, MeanShiftModel, MoCoModel, SelfTaughtModel, SemiSupervisedModel
 
 SMALL = (
     'data={"name": "glyphs", "num_classes": 16, "instances": 6, "image_size": 16}',
@@ -44,6 +44,23 @@ def test_settings_reach_the_models():
     assert isinstance(byol, BYOLModel)
     assert float(byol.head_optimizer.learning_rate) == 0.5
     assert isinstance(build_model(load_recipe("quickstart")), SelfTaughtModel)
+
+
+def test_labels_reach_the_models_as_the_recipe_says():
+    overrides = ["supervision.loss=proxy_anchor", "supervision.weight=0.3", "supervision.joint=false"]
+    overrides += ["supervision.warmup_epochs=2", 'supervision.options={"alpha": 16}']
+
+    def built(method):
+        recipe = load_recipe("glyphs_semi", [*overrides, f"method={method}"])
+        return build_model(recipe, steps_per_epoch=7, num_classes=3)
+
+    semi, supervised = built("semi_supervised"), built("supervised")
+    assert isinstance(semi, SemiSupervisedModel)
+    assert (semi.weight, semi.joint, semi.warmup_steps, semi.num_labeled) == (0.3, False, 14, 24)
+    assert (semi.supervised_loss.alpha, semi.supervised_loss.proxies.shape) == (16, (3, 128))
+    assert semi.teacher_center and semi.num_neighbors == 6
+    assert supervised.weight == 0
+    assert type(built("self_taught")) is SelfTaughtModel
 
 
 def test_the_head_of_moco_has_no_batch_norm():

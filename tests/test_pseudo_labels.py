@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stml_tf.pseudo_labels import contextual_similarity, self_taught_similarity
+from stml_tf.pseudo_labels import contextual_similarity, self_taught_similarity, with_true_relations
 from tests import slow_forms
 
 GOLDEN_BATCHES = [f"stml_loss_{i}" for i in range(6)]
@@ -105,3 +105,13 @@ def test_a_neighborhood_that_does_not_fit_is_refused(num_neighbors):
 def test_a_sigma_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"sigma=0\.0 must be positive"):
         self_taught_similarity(np.ones((8, 4)), np.arange(8), num_neighbors=2, sigma=0.0)
+
+
+def test_what_is_known_takes_the_place_of_predictions(random):
+    predicted = random.uniform(size=(6, 6)).astype(np.float32)
+    labels = np.array([1, -1, 0, 1, -1, 0])
+    similarity = np.asarray(with_true_relations(predicted, labels))
+    for i in range(6):
+        for j in range(6):
+            known = labels[i] >= 0 and labels[j] >= 0
+            assert similarity[i, j] == (float(labels[i] == labels[j]) if known else predicted[i, j])

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from stml_tf.recipe import Recipe, load_recipe, recipe_schema, save_recipe, shipped_recipes
 from stml_tf.recipe_errors import RecipeError
 from stml_tf.recipe_sections import KERAS_BACKBONES, OPTIMIZERS
+from stml_tf.recipe_supervision import SUPERVISED_LOSSES
 
 SMALLEST = {
     "name": "small",
@@ -243,6 +244,83 @@ def test_a_method_is_given_nothing_that_it_does_not_read(recipe_file, method, ov
 )
 def test_a_recipe_says_which_embedding_is_evaluated(recipe_file, overrides, words):
     assert load_recipe(recipe_file, overrides).embedding == words
+
+
+SEMI = ("method=semi_supervised", "data.labeled_classes=0.1")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("supervision.loss=triplets", '"triplets" given; allowed: contrastive, lifted_structure'),
+        ("supervision.loss=triplets", 'tensorflow_addons.losses; did you mean "triplet"?'),
+        ("supervision.loss=tfa:", '"tfa:" given; allowed: contrastive'),
+        ("supervision.weight=0", "supervision.weight: 0 given; allowed: a number > 0"),
+        ("data.labeled_classes=1.0", "data.labeled_classes: 1.0 given; allowed: a share > 0 and < 1, or a whole"),
+        ("data.labeled_classes=null", "data.labeled_classes: null given; allowed: the share or the number of training"),
+        ("data.labeled_fraction=1", "data.labeled_fraction: 1 given; allowed: a number > 0 and < 1"),
+        (
+            "data.labeled_fraction=0.5",
+            "data.labeled_fraction: 0.5 given together with labeled_classes 0.1; allowed: one",
+        ),
+        (
+            "supervision.classes_per_batch=31",
+            "supervision.classes_per_batch: 31 given; allowed: such that, times images_",
+        ),
+        ("supervision.classes_per_batch=31", "fewer labelled images than batch.size (122), not 124: the others"),
+        ("batch.size=121", "batch.size: 121 given; allowed: 32 labelled images (supervision.classes_per_batch times"),
+        ("batch.size=121", "a multiple of sampling.num_neighbors (5), such as 117 or 122"),
+        ("supervision.warmup_epochs=3", "supervision.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
+        ("training.accumulate=5", "allowed: a divisor of the 122 images of a step"),
+        (
+            'data={"name": "folder", "unlabeled": "more"}',
+            "data.train_labels: false given; allowed: true, as semi_super",
+        ),
+        (
+            'data={"name": "folder", "labeled_fraction": 0.5}',
+            "data.labeled_fraction: 0.5 given; allowed where the training images have labels, so set train_labels to",
+        ),
+        ('data={"name": "cub", "unlabeled": "sop"}', 'data.unlabeled: "sop" given; allowed: nabirds, compcars or null'),
+    ],
+)
+def test_a_recipe_that_cannot_learn_from_labels_is_refused(recipe_file, override, line):
+    _, *lines = refusal(recipe_file, *SEMI, "batch.size=122", override).splitlines()
+    assert any(line in found for found in lines)
+    assert len(lines) == 1
+
+
+def test_labels_alone_have_to_fit_into_a_batch(recipe_file):
+    assert load_recipe(recipe_file, ["method=supervised", "batch.size=32"]).images_per_step == 32
+    message = refusal(recipe_file, "method=supervised", "batch.size=31")
+    assert "there are at most batch.size (31) labelled images in a batch, not 32" in message
+
+
+@pytest.mark.parametrize("loss", [*SUPERVISED_LOSSES, "tfa:triplet_semihard_loss"])
+def test_supervised_losses_are_named(recipe_file, loss):
+    assert load_recipe(recipe_file, [f"supervision.loss={loss}"]).supervision.loss == loss
+
+
+@pytest.mark.parametrize("method", ["supervised", "self_taught"])
+def test_the_method_alone_makes_another_of_a_semi_supervised_recipe(method):
+    overrides = ["supervision.warmup_epochs=2", "supervision.joint=false", "supervision.weight=2"]
+    for name in ("glyphs_semi", "omniglot_semi"):
+        assert load_recipe(name, [*overrides, f"method={method}"]).method == method
+
+
+def test_baselines_learn_nothing_from_labels(recipe_file):
+    alone = ("method=byol", "sampling.num_neighbors=1", "supervision.loss=triplet")
+    assert 'supervision.loss: "triplet" given; allowed: leave it out, as byol does not read it' in refusal(
+        recipe_file, *alone
+    )
+
+
+def test_supervised_losses_are_those_that_can_be_built():
+    from stml_tf.losses import LOSSES
+    from stml_tf.losses.tensorflow_addons import PREFIX
+    from stml_tf.recipe_supervision import ADDONS_PREFIX
+
+    assert tuple(LOSSES) == SUPERVISED_LOSSES
+    assert PREFIX == ADDONS_PREFIX
 
 
 def test_every_problem_is_listed(recipe_file):

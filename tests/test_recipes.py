@@ -1,20 +1,24 @@
 """Every recipe that is shipped: valid, named as its file, with the settings of its paper, and able to take a step."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from stml_tf.data.catalog import ImageSet
 from stml_tf.data.datasets import PUBLISHED
 from stml_tf.recipe import load_recipe
-from tests.data.miniatures import write_cars, write_cub, write_inshop, write_sop
+from tests.data.miniatures import write_cars, write_compcars, write_cub, write_inshop, write_nabirds, write_sop
 
 FILES = sorted(Path(__file__).parents[1].joinpath("recipes").glob("*.json"))
 PUBLISHED_DATA = [path for path in FILES if path.stem.startswith(("cub", "cars", "sop", "inshop"))]
+SEMI_SUPERVISED = [path for path in PUBLISHED_DATA if path.stem in ("cub_nabirds_resnet50", "cars_compcars_resnet50")]
 BASELINES = [path for path in PUBLISHED_DATA if path.stem.endswith(("_moco", "_byol", "_mean_shift"))]
-EXPERIMENTS = [path for path in PUBLISHED_DATA if path not in BASELINES]
+EXPERIMENTS = [path for path in PUBLISHED_DATA if path not in (*BASELINES, *SEMI_SUPERVISED)]
 WRITE = {"cub": write_cub, "cars196": write_cars, "sop": write_sop, "inshop": write_inshop}
+WRITE_UNLABELED = {"nabirds": write_nabirds, "compcars": write_compcars}
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 every_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 every_baseline = pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
@@ -80,6 +84,23 @@ def test_baselines_share_all_but_the_method(path):
     assert (settings.memory_size, settings.temperature, settings.top_k) == (9600, 0.07, 5)
 
 
+@pytest.mark.parametrize("path", SEMI_SUPERVISED, ids=lambda path: path.stem)
+def test_labels_and_other_data_without(path):
+    """What is known of the paper's setting; and beside it that of the same data without labels."""
+    data, other, backbone = path.stem.split("_")
+    recipe, ours = recipe_at(path), recipe_at(path.with_stem(f"{data}_convnext_tiny"))
+    assert recipe.method == "semi_supervised"
+    assert (recipe.data.name, recipe.data.unlabeled) == (ours.data.name, other)
+    assert (recipe.model.backbone, recipe.model.embedding_dim, recipe.supervision.loss) == (
+        backbone,
+        512,
+        "multi_similarity",
+    )
+    for section in ("views", "teacher", "sampling", "loss", "batch", "optimizer", "schedule", "evaluation"):
+        assert getattr(recipe, section) == getattr(ours, section)
+    assert "Not known" in recipe.about
+
+
 @on_published_data
 def test_recall_is_reported_at_the_fields_k(path):
     recipe = recipe_at(path)
@@ -97,10 +118,15 @@ def test_missing_weights_say_how_they_are_made(tmp_path, monkeypatch):
 def dry_run(path, tmp_path):
     from stml_tf import experiment
 
-    width = "model.teacher_dim=32" if path in EXPERIMENTS else "baseline.hidden_dim=32"
-    recipe = recipe_at(path, *SMALL, width)
+    width = "baseline.hidden_dim=32" if path in BASELINES else "model.teacher_dim=32"
+    few = ("supervision.classes_per_batch=2", "supervision.images_per_class=2", "batch.size=14")
+    recipe = recipe_at(path, *SMALL, width, *(few if path in SEMI_SUPERVISED else ()))
     load = PUBLISHED[recipe.data.name].load
     catalog = load(tmp_path, expected=WRITE[recipe.data.name](tmp_path))
+    if path in SEMI_SUPERVISED:
+        WRITE_UNLABELED[recipe.data.unlabeled](tmp_path)
+        images = sorted((tmp_path / "nabirds").rglob("*.jpg")) or sorted((tmp_path / "data" / "image").rglob("*.jpg"))
+        catalog = replace(catalog, unlabeled=ImageSet(images))
     made = set(tmp_path.rglob("*"))
     printed = io.StringIO()
     experiment.train(

@@ -71,6 +71,27 @@ def write_inshop(data_dir: Path, *, classes: int = 4, images: int = 6) -> dict[s
     return counts
 
 
+def write_nabirds(data_dir: Path, *, classes: int = 4, images: int = 6) -> dict[str, int]:
+    """Image ids are no numbers, and class ids leave some numbers out."""
+    root = data_dir / "nabirds"
+    rows = [(number * 3 + 295, f"{number:04x}-{image:04x}") for number in range(classes) for image in range(images)]
+    for class_id, image_id in rows:
+        write_image(root / "images" / f"{class_id:04}" / f"{image_id.replace('-', '')}.jpg", class_id)
+    write_lines(root / "images.txt", (f"{name} {class_id:04}/{name.replace('-', '')}.jpg" for class_id, name in rows))
+    write_lines(root / "image_class_labels.txt", (f"{image_id} {class_id}" for class_id, image_id in reversed(rows)))
+    return {"training images": classes * images, "training classes": classes}
+
+
+def write_compcars(data_dir: Path, *, classes: int = 4, images: int = 6) -> dict[str, int]:
+    """Two models of each make, each in two years; and a photograph of a part, which is no car."""
+    for model in range(classes):
+        for number in range(images):
+            year = 2010 + number % 2
+            write_image(data_dir / "data/image" / f"{model // 2 + 1}/{model + 7}/{year}/{number:06}.jpg", model)
+    write_image(data_dir / "data/part/1/7/2010/1/000000.jpg", 0)
+    return {"training images": classes * images, "training classes": classes}
+
+
 def write_lines(path: Path, lines) -> None:
     path.write_text("\n".join(lines) + "\n")
 

@@ -146,6 +146,18 @@ def test_training_on_test_images_is_refused(tmp_path, put, train, test):
     refused("overlap, so test images would be trained on", tmp_path, train=train, test=test)
 
 
+def test_a_folder_of_further_images_needs_no_classes(tmp_path, put):
+    put("train/a/1.jpg", "train/b/1.jpg", "more/x.jpg", "more/deep/y.png", "test/c/1.jpg", "test/d/1.jpg")
+    catalog = load_folder(tmp_path, train_labels=True, unlabeled="more")
+    assert names(catalog.unlabeled, tmp_path) == ["more/deep/y.png", "more/x.jpg"]
+    assert catalog.unlabeled.labels is None
+    assert len(catalog.train) == 2
+    assert load_folder(tmp_path).unlabeled is None
+    refused("training folder .*test and the test folder .*overlap", tmp_path, train_labels=True, unlabeled="test")
+    refused("overlap, so test", tmp_path, test=None, train_classes=1, unlabeled="train/a")
+    refused("there is no folder .*missing", tmp_path, unlabeled="missing")
+
+
 def test_the_data_is_looked_at_before_tensorflow_is_loaded():
     program = (
         "import sys, stml_tf.data.folder, stml_tf.data.glyphs, stml_tf.data.inspection;"

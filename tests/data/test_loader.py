@@ -13,7 +13,7 @@ def images(random):
     return ImageSet(random.integers(0, 256, (13, 20, 16, 3), dtype=np.uint8))
 
 
-def training(images, epochs, threads=2, seed=0, first_batch=0):
+def training(images, epochs, threads=2, seed=0, first_batch=0, labels=None):
     """`epochs` is consumed: a pair of number and batches an iteration."""
     remaining = iter(epochs)
     return training_batches(
@@ -26,6 +26,7 @@ def training(images, epochs, threads=2, seed=0, first_batch=0):
         preprocess=lambda views: views / 255.0,
         seed=seed,
         first_batch=first_batch,
+        labels=labels,
         threads=threads,
     )
 
@@ -38,6 +39,12 @@ def test_training_batches_come_as_the_epoch_asks(images):
     assert [views.shape for views, _ in batches] == [(4, 2, 8, 8, 3)] * 2
     np.testing.assert_array_equal([ids for _, ids in batches], BATCHES)
     assert float(tf.reduce_max(batches[0][0])) <= 1.0
+
+
+def test_labels_are_given_along_where_a_method_learns_from_them(images):
+    labels = np.arange(13) * 3 - 1
+    batches = list(training(images, [(0, BATCHES)], labels=labels))
+    np.testing.assert_array_equal([given for _, _, given in batches], labels[BATCHES])
 
 
 def test_views_depend_on_seed_epoch_and_place_and_not_on_threads(images):

@@ -2,17 +2,21 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from stml_tf.data.cars196 import CARS196, load_cars196
 from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.compcars import load_compcars
 from stml_tf.data.cub import CUB, load_cub
+from stml_tf.data.datasets import PUBLISHED, open_catalog
 from stml_tf.data.inshop import INSHOP, load_inshop
+from stml_tf.data.nabirds import NABIRDS, load_nabirds
 from stml_tf.data.published import count, refuse_incomplete
 from stml_tf.data.sop import SOP, load_sop
-from tests.data.miniatures import write_cars, write_cub, write_inshop, write_sop
+from tests.data.miniatures import write_cars, write_compcars, write_cub, write_inshop, write_nabirds, write_sop
 
 ALL = {
     "cub": (CUB, load_cub, write_cub),
@@ -198,3 +202,70 @@ def test_tensorflow_is_not_loaded():
     program = "import sys, stml_tf.data.datasets; print({'tensorflow', 'keras', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_nabirds_are_listed_with_their_classes(tmp_path):
+    expected = write_nabirds(tmp_path)
+    catalog = load_nabirds(tmp_path, expected=expected)
+    assert catalog.train.images == load_nabirds(tmp_path / "nabirds", expected=expected).train.images
+    assert catalog.test is None
+    assert count(catalog) == expected
+    for path, label in zip(catalog.train.images, catalog.train.labels, strict=True):
+        assert path.parent.name == f"0{catalog.train.class_names[label]}"
+
+
+def test_nabirds_may_come_as_an_archive_and_have_to_be_whole(tmp_path):
+    expected = write_nabirds(tmp_path)
+    shutil.make_archive(str(tmp_path / "nabirds"), "gztar", tmp_path, "nabirds")
+    shutil.rmtree(tmp_path / "nabirds")
+    lost = load_nabirds(tmp_path / "nabirds.tar.gz", expected=expected).train.images[3]
+    lost.unlink()
+    with pytest.raises(ValueError, match=rf"24 training images expected, 23 found; .*{lost.name} is missing"):
+        load_nabirds(tmp_path, expected=expected)
+    with pytest.raises(ValueError, match="48,562 training images expected"):
+        load_nabirds(tmp_path)
+    assert NABIRDS.counts == {"training images": 48562, "training classes": 555}
+
+
+def test_compcars_are_whole_cars_and_a_class_is_a_model(tmp_path):
+    expected = write_compcars(tmp_path)
+    catalog = load_compcars(tmp_path)
+    assert count(catalog) == expected
+    assert catalog.test is None
+    assert catalog.train.class_names == ("1/7", "1/8", "2/10", "2/9")
+    for path, label in zip(catalog.train.images, catalog.train.labels, strict=True):
+        assert "/".join(path.parts[-4:-2]) == catalog.train.class_names[label]
+    assert load_compcars(tmp_path / "data").train.images == catalog.train.images
+
+
+def test_missing_compcars_say_where_they_come_from(tmp_path):
+    with pytest.raises(ValueError, match=r"CompCars is not in .* lacks data/image\. Ask for it as http://mmlab"):
+        load_compcars(tmp_path)
+    with pytest.raises(ValueError, match="CompCars cannot be downloaded for you"):
+        open_catalog("compcars", data_dir=tmp_path, download=True)
+    (tmp_path / "data" / "image").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"image holds no images MAKE/MODEL/YEAR/\*\.jpg\. Ask for it"):
+        load_compcars(tmp_path)
+
+
+@pytest.fixture
+def birds(tmp_path, monkeypatch):
+    """Miniatures of CUB and NABirds side by side; gives what opens them."""
+    small = dict(PUBLISHED)
+    for name, write in (("cub", write_cub), ("nabirds", write_nabirds)):
+        small[name] = small[name]._replace(load=partial(small[name].load, expected=write(tmp_path)))
+    monkeypatch.setattr("stml_tf.data.datasets.PUBLISHED", small)
+    return partial(open_catalog, data_dir=tmp_path)
+
+
+def test_another_data_set_without_its_labels_may_lie_beside(birds):
+    catalog = birds("cub", unlabeled="nabirds")
+    assert catalog.train.images == birds("cub").train.images
+    assert catalog.unlabeled.images == birds("nabirds").train.images
+
+
+def test_kept_labels_and_another_data_set_go_together(birds):
+    catalog = birds("cub", unlabeled="nabirds", labeled_classes=1)
+    assert (len(catalog.train), len(catalog.unlabeled), len(catalog.test)) == (6, 6 + 24, 12)
+    assert catalog.unlabeled.labels is None  # the two name their classes differently
+    assert birds("cub", labeled_fraction=0.5).unlabeled.labels.tolist() == [0, 0, 0, 1, 1, 1]
