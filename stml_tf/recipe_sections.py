@@ -69,29 +69,6 @@ ShareOrCount = Annotated[
 ]
 
 
-def _devices(value: Any) -> str | int | tuple[str, ...]:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    are_names = isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value)
-    if not (value == "all" or is_count or are_names):
-        raise ValueError('allowed: "all", a whole number >= 1, or a list of names such as ["GPU:0", "GPU:1"]')
-    return tuple(value) if are_names else value
-
-
-Devices = Annotated[
-    str | int | tuple[str, ...],
-    PlainValidator(_devices),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "all"},
-                {"type": "integer", "minimum": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-            ]
-        }
-    ),
-]
-
-
 class Views(Section):
     """The random views of each image that the network is trained on."""
 
@@ -241,11 +218,6 @@ class Training(Section):
     )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Also write a checkpoint every so many steps; null: at the end of each epoch alone."
-    )
-    devices: Devices = Field(
-        "all",
-        description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
-        "names. Each batch is divided among them.",
     )
     accumulate: int = Field(
         1,

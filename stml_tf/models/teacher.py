@@ -22,7 +22,8 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
             authors' code has it.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]` to `[batch, teacher_dim]`, not trainable.
+        A model from preprocessed images `[batch, height, width, 3]` to `[batch, teacher_dim]`, without
+        trainable weights.
 
     Raises:
         ValueError: If `start` is neither of the two.
@@ -35,7 +36,9 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
     teacher.set_weights(source.get_weights())
     if start == "independent":
         teacher.get_layer(AUXILIARY_HEAD).set_weights(own_head)
-    teacher.trainable = False
+    # The weights alone: a layer that is not trainable would never use the batch's statistics, which a caller may want.
+    for weight in teacher.weights:
+        weight.trainable = False
     return teacher
 
 

@@ -39,6 +39,15 @@ def test_a_moving_average_covers_batch_norm_statistics(student):
         np.testing.assert_allclose(weight, start + 0.25, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_teacher_may_use_the_statistics_of_the_batch_where_the_student_does(random, frozen):
+    teacher = build_teacher(build_student("conv4", embedding_dim=4, teacher_dim=7, freeze_batch_norm=frozen))
+    images = random.normal(2.0, 3.0, (6, 32, 32, 3)).astype(np.float32)
+    by_moving_statistics, by_batch = teacher(images, training=False), teacher(images, training=True)
+    assert np.allclose(by_moving_statistics, by_batch, atol=1e-5) == frozen
+    assert teacher.trainable_variables == []
+
+
 def test_an_unknown_start_is_refused(student):
     with pytest.raises(ValueError, match='starts from "student" or "independent", not from \'zero\''):
         build_teacher(student, start="zero")

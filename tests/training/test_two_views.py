@@ -41,7 +41,7 @@ def test_a_step_is_teacher_loss_optimizer_and_moving_average(data, method):
     logs = model.fit(data.take(1), verbose=0).history
 
     views, _ = next(iter(data))
-    targets = twin.teacher(views[:, 1])
+    targets = twin.teacher(views[:, 1], training=True)
     with tf.GradientTape() as tape:
         _, projections = twin.student(views[:, 0], training=True)
         loss = twin.objective(projections, targets)
