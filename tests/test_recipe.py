@@ -339,8 +339,8 @@ def test_missing_keys_are_named(tmp_path):
         "num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n  model: missing; allowed: an object with "
         "backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, synchronize_batch_norm\n"
         "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
-        "  training: missing; allowed: an object with epochs, cache_images, deterministic, checkpoint_steps, accumulate, "
-        "precision, jit"
+        "  training: missing; allowed: an object with epochs, cache_images, deterministic, checkpoint_steps, "
+        "accumulate, precision, jit"
     )
 
 
