@@ -122,7 +122,7 @@ def test_an_epoch_keeps_what_it_logged(tmp_path, whole):
     latest = run.checkpoints.latest()
     assert (latest.epoch, latest.batch, latest.step) == (EPOCHS, 0, EPOCHS * STEPS)
     assert [(logs["a"], logs["b"]) for logs in run.callback.history] == [(None, 0.0), (None, 1.0)]
-    assert latest.extra == {"history": run.callback.history}
+    assert latest.extra == {"history": run.callback.history, "num_classes": None}
     assert latest.metrics == run.callback.history[-1]
     assert [logs["loss"] for logs in run.callback.history] == pytest.approx(
         [logs["loss"] for logs in whole.callback.history]
