@@ -15,6 +15,8 @@ from stml_tf.quiet import hush_tensorflow
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
 )
+# TensorFlow's errors by name, as this module does without it.
+LOST_WORKER = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError")
 DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
@@ -60,4 +62,9 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
     if full:
         reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
         return click.ClickException(f"The disk is full ({reason}): free some space first.")
+    if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_WORKER:
+        return click.ClickException(
+            f"Another worker of this job cannot be reached any more ({str(error).splitlines()[0]}): end those that "
+            "still run, then start all of them again with --resume."
+        )
     return Refused(str(error)) if isinstance(error, ValueError | OSError) else None

@@ -38,6 +38,14 @@ from stml_tf.training import SelfTaughtModel
 from stml_tf.training.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.training.checkpoint_callback import CheckpointCallback
 from stml_tf.training.checkpoints import Checkpoints
+from stml_tf.training.distribution import (
+    distribute_batches,
+    is_chief,
+    on_all_replicas,
+    share_of_batch,
+    strategy_for,
+    worker,
+)
 from stml_tf.training.resumable_fit import fit_from
 from stml_tf.training.stop_signals import StopSignals
 from stml_tf.training_data import training_data
@@ -60,6 +68,9 @@ def train(
 ) -> Path:
     """Train, measure and export what a recipe says.
 
+    With `TF_CONFIG` in the environment this is one of several workers, which share the work and the folders; the first
+    of them prints and writes.
+
     Args:
         recipe: What to do.
         data_dir: Where the recipe's data paths start from.
@@ -75,24 +86,30 @@ def train(
         The run folder.
 
     Raises:
-        ValueError: If the run folder holds something or its run has another recipe, or the data are missing, too few
-            or unreadable.
+        ValueError: If the run folder holds something or its run has another recipe, the data are missing, too few or
+            unreadable, or the devices are not there or cannot divide a batch evenly.
         TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
         TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
-    console = console or Console()
-    folder = RunFolder(run_dir or Path("runs") / recipe.name)
+    console = console or Console(quiet=not is_chief())
+    folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
     if not dry_run:
         folder.check(recipe, overwrite=overwrite, resume=resume)
     if resume and folder.metrics_file.exists():
         console.print(f"The run in {folder.path} is over: there is nothing to go on with.", soft_wrap=True)
         return folder.path
+    # Several workers wait for each other here, so all of them have seen the run folder as it was.
+    strategy = strategy_for(recipe.training.devices, jit=recipe.training.jit)
     catalog = catalog or open_catalog(data_dir=data_dir, **recipe.data.model_dump())
     keras.utils.set_random_seed(recipe.seed)
     if recipe.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    steps = training_data(recipe, catalog).batches.steps_per_epoch
+    planned = training_data(recipe, catalog).batches
+    share_of_batch(
+        strategy, planned.batch_size, num_neighbors=planned.num_neighbors, accumulate=recipe.training.accumulate
+    )
+    devices = f", on {replicas} devices" if (replicas := strategy.num_replicas_in_sync) > 1 else ""
     describe_run(
         console,
         catalog,
@@ -100,8 +117,8 @@ def train(
         about=recipe.about,
         with_labels=recipe.learns_from_labels,
         network=f"{recipe.model.backbone}, {recipe.embedding}",
-        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.images_per_step} images in "
-        f"{recipe.views.num_views} views",
+        training=f"{recipe.training.epochs} epochs of {planned.steps_per_epoch} steps, each of "
+        f"{recipe.images_per_step} images in {recipe.views.num_views} views{devices}",
     )
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
@@ -114,8 +131,9 @@ def train(
         folder.open(recipe, overwrite=overwrite, resume=resume)
         folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
 
-    model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)
-    embed_f, embed_g = (embedder(model.student, output) for output in (0, 1))
+    with strategy.scope():
+        model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)
+    embed_f, embed_g = (embedder(model.student, output, strategy) for output in (0, 1))
     views_of = partial(fixed_views, recipe)
     neighbors = NeighborBatchesCallback(
         lambda: embed(embed_g, views_of(searched), count=len(searched), normalize=False),
@@ -134,8 +152,10 @@ def train(
         seed=recipe.seed,
         labels=labels,
     )
+    own_batches_from = partial(batches_from, part=worker())
     if dry_run:
-        fit_from(model, lambda: batches_from().take(1), epochs=1, callbacks=[neighbors, StopOnNonFinite()])
+        one_batch = distribute_batches(own_batches_from().take(1), strategy)
+        fit_from(model, lambda: one_batch, epochs=1, callbacks=[neighbors, StopOnNonFinite()])
         console.print("Dry run: one step was taken, nothing was written.")
         return folder.path
 
@@ -169,12 +189,13 @@ def train(
         results["raw pixels"] = measure(raw_pixels(views_of(test_images), count=len(test_images)))
         results["before training"] = measure(before)
 
-    summaries, stop = Summaries(folder.tensorboard), StopSignals()
+    summaries, stop = Summaries(folder.tensorboard if is_chief() else None), StopSignals()
     checkpoints = CheckpointCallback(
         Checkpoints(folder.checkpoints),
         neighbors,
         stop=stop,
         every=recipe.training.checkpoint_steps,
+        write=is_chief(),
         num_classes=num_classes,
     )
     if resume and (checkpoint := checkpoints.checkpoints.latest()):
@@ -185,7 +206,7 @@ def train(
     with stop, ProgressCallback(images_per_batch=batches.batch_size, console=console) as progress:
         fit_from(
             model,
-            batches_from,
+            lambda **at: distribute_batches(own_batches_from(**at), strategy),
             epoch=checkpoints.epoch,
             first_batch=checkpoints.batch,
             epochs=recipe.training.epochs,
@@ -199,8 +220,10 @@ def train(
             ],
         )
 
+    after = test_embeddings() if test_images else None  # the last work that workers share
+    if not is_chief():
+        return folder.path
     if test_images:
-        after = test_embeddings()
         results["after training"] = measure(after)
         figure = learning_figure(
             partial(pixels_of, test_images), test_images.labels, before=before, after=after, seed=recipe.seed
@@ -224,9 +247,13 @@ def train(
     return folder.path
 
 
-def embedder(student: keras.Model, output: int = 0) -> Callable[[Any], tf.Tensor]:
+def embedder(
+    student: keras.Model, output: int = 0, strategy: tf.distribute.Strategy | None = None
+) -> Callable[[Any], tf.Tensor]:
     """The student's embedding (output 0) or `g` (output 1) of preprocessed images, as a compiled function."""
-    return tf.function(lambda images: student(images, training=False)[output], reduce_retracing=True)
+    return on_all_replicas(
+        lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
+    )
 
 
 def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:

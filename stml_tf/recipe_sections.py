@@ -58,6 +58,27 @@ def _share_or_count(value: Any) -> float | int:
     return value
 
 
+def _devices(value: Any) -> str | int | list[str]:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    are_names = isinstance(value, list) and value and all(isinstance(name, str) and name for name in value)
+    if not (value == "all" or is_count or are_names):
+        raise ValueError('allowed: "all", a whole number >= 1, or a list of names such as ["GPU:0", "GPU:1"]')
+    return value
+
+
+Devices = Annotated[
+    str | int | list[str],
+    PlainValidator(_devices),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 ShareOrCount = Annotated[
@@ -213,6 +234,11 @@ class Training(Section):
 
     epochs: int = Field(ge=1, description="Epochs; one has as many steps as the training images fill batches.")
     cache_images: bool = Field(False, description="Keep decoded training images in memory.")
+    devices: Devices = Field(
+        "all",
+        description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
+        "names. Each batch is divided among them.",
+    )
     deterministic: bool = Field(
         False, description="Give the same result at every run, to the last bit on a CPU; slower."
     )

@@ -16,10 +16,12 @@ class RunFolder:
 
     Args:
         path: The folder; it need not exist yet.
+        write: False for a run whose folder another process writes: then nothing is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = Path(path)
+        self.write = write
         self.recipe_file = self.path / "recipe.json"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
@@ -61,6 +63,8 @@ class RunFolder:
 
         Takes and raises what `check` does.
         """
+        if not self.write:
+            return
         self.check(recipe, overwrite=overwrite, resume=resume)
         if overwrite and self.recipe_file.exists():
             shutil.rmtree(self.path)
@@ -86,20 +90,25 @@ class RunFolder:
     def write_unreadable(self, unreadable: Iterable[tuple[Path, str]]) -> None:
         """List the files that could not be decoded, with the reason, in `unreadable.txt`; without any, no file."""
         lines = [f"{path}\t{reason}\n" for path, reason in unreadable]
-        if lines:
+        if lines and self.write:
             self.unreadable_file.write_text("".join(lines), encoding="utf-8")
 
     def remember(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """What `compute` gives, or gave when it was first asked for: a run that goes on cannot look back."""
         path = self.path / f"{name}.npy"
-        if not path.exists():
+        if path.exists():
+            return np.load(path)
+        computed = compute()
+        if self.write:
             with _partial(path).open("wb") as file:
-                np.save(file, compute())
+                np.save(file, computed)
             _partial(path).replace(path)
-        return np.load(path)
+        return computed
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, the last file of a run: where it is, the run is over."""
+        if not self.write:
+            return
         _partial(self.metrics_file).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         _partial(self.metrics_file).replace(self.metrics_file)
 

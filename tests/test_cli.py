@@ -214,6 +214,21 @@ def test_a_full_disk_is_told_whoever_finds_it(experiment, error):
     assert re.fullmatch(r"Error: The disk is full \((?!{).*No space left.*\): free some space first\.\n", result.output)
 
 
+def test_a_lost_worker_is_told_of_where_there_are_several(experiment, monkeypatch):
+    class UnavailableError(Exception):
+        """As TensorFlow's is called."""
+
+    experiment.error = UnavailableError("Socket closed\nAdditional GRPC error information")
+    assert call("train", "quickstart").exception is experiment.error
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    result = call("train", "quickstart")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: Another worker of this job cannot be reached any more (Socket closed): end those that still run, then "
+        "start all of them again with --resume.\n"
+    )
+
+
 def test_training_that_was_asked_to_stop_ends_as_the_signal_has_it(experiment):
     experiment.error = TrainingInterrupted("give the same command with --resume")
     result = call("train", "quickstart")

@@ -323,6 +323,35 @@ def test_supervised_losses_are_those_that_can_be_built():
     assert PREFIX == ADDONS_PREFIX
 
 
+@pytest.mark.parametrize("devices", ["all", 2, ["GPU:0", "GPU:2"]])
+def test_devices_are_all_a_count_or_names(recipe_file, devices):
+    recipe = load_recipe(recipe_file, [f"training.devices={json.dumps(devices)}"])
+    assert recipe.model_dump(mode="json")["training"]["devices"] == devices
+
+
+@pytest.mark.parametrize("devices", ['"GPU:0"', "0", "true", "[]", "[1]", "1.5"])
+def test_other_devices_are_refused(recipe_file, devices):
+    assert 'given; allowed: "all", a whole number >= 1, or a list of names such as ["GPU:0", "GPU:1"]' in refusal(
+        recipe_file, f"training.devices={devices}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("training.accumulate=0", "training.accumulate: 0 given; allowed: a whole number >= 1"),
+        (
+            "training.precision=float16",
+            'training.precision: "float16" given; allowed: float32, mixed_float16, mixed_bfloat16',
+        ),
+        ("training.checkpoint_steps=0", "training.checkpoint_steps: 0 given; allowed: a whole number >= 1"),
+        ("model.synchronize_batch_norm=1", "model.synchronize_batch_norm: 1 given; allowed: true or false"),
+    ],
+)
+def test_speed_switches_are_refused_with_what_is_allowed(recipe_file, override, line):
+    assert line in refusal(recipe_file, override)
+
+
 def test_every_problem_is_listed(recipe_file):
     message = refusal(recipe_file, "seed=-1", "batch.siz=3", "views.size=null")
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  seed", "  views.size", "  batch.siz"]
@@ -339,8 +368,8 @@ def test_missing_keys_are_named(tmp_path):
         "num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n  model: missing; allowed: an object with "
         "backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, synchronize_batch_norm\n"
         "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
-        "  training: missing; allowed: an object with epochs, cache_images, deterministic, checkpoint_steps, "
-        "accumulate, precision, jit"
+        "  training: missing; allowed: an object with epochs, cache_images, devices, deterministic, "
+        "checkpoint_steps, accumulate, precision, jit"
     )
 
 

@@ -1,8 +1,10 @@
 """Processes that are killed, asked to stop, or out of disk space, and go on as if nothing had been."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,67 +15,18 @@ RECIPE = (
     *("training.epochs=4", "training.deterministic=true", "training.checkpoint_steps=2"),
 )
 
-# Trains with the command line, and does something to itself on the way.
-PROGRAM = """
-import os, resource, signal, sys, threading
-from stml_tf.quiet import hush_tensorflow, import_tensorflow
-hush_tensorflow()
-import_tensorflow()
-import numpy as np
-from stml_tf import cli
-from stml_tf.training.callbacks import NeighborBatchesCallback
-from stml_tf.training.checkpoint_callback import CheckpointCallback
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def before(owner, name, happen):
-    usual = getattr(owner, name)
-    def changed(*args, **kwargs):
-        happen(*args)
-        return usual(*args, **kwargs)
-    setattr(owner, name, changed)
-
-def killed_after(seconds):
-    timers = [threading.Timer(seconds, die)]
-    before(NeighborBatchesCallback, "on_epoch_begin", lambda *_: timers and timers.pop().start())
-
-def killed_in_write(number):
-    writes = []
-    def half(path, **values):
-        writes.append(path)
-        if len(writes) == number:
-            path.write_bytes(b"half of it")
-            die()
-    before(np, "savez", half)
-
-def signalled(name, step):
-    steps = []
-    def send(*_):
-        steps.append(0)
-        if len(steps) == step:
-            os.kill(os.getpid(), getattr(signal, name))
-    before(CheckpointCallback, "on_train_batch_end", send)
-
-def disk_full_at(step):
-    steps = []
-    def fill(*_):
-        steps.append(0)
-        if len(steps) == step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    before(CheckpointCallback, "on_train_batch_end", fill)
-
-eval(sys.argv[1])
-cli.main(sys.argv[2:])
-"""
-
 
 def train(folder, event="None"):
     overrides = [word for override in RECIPE for word in ("--set", override)]
     arguments = ["train", "quickstart", *overrides, "--run-dir", "run", "--resume"]
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, event, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "tests.troubled_run", event, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
 
 

@@ -20,6 +20,19 @@ def test_a_new_folder_holds_the_resolved_recipe(tmp_path, recipe):
     assert json.loads(folder.recipe_file.read_text())["sampling"]["coverage"] is True
 
 
+def test_of_several_processes_one_writes(tmp_path, recipe):
+    chief, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run", write=False)
+    other.open(recipe)
+    assert other.remember("before", lambda: np.ones(2)).tolist() == [1, 1]
+    assert not other.path.exists()
+    chief.open(recipe)
+    chief.remember("before", lambda: np.zeros(2))
+    other.write_unreadable([(tmp_path / "a.png", "broken")])
+    other.write_metrics({"recall@1": 0.5})
+    assert {path.name for path in chief.path.iterdir()} == {"recipe.json", "before.npy"}
+    assert other.remember("before", lambda: pytest.fail("asked again")).tolist() == [0, 0]
+
+
 def test_a_run_is_refused_unless_it_is_to_be_replaced(tmp_path, recipe):
     folder = RunFolder(tmp_path / "run")
     folder.open(recipe)

@@ -23,11 +23,14 @@ class Summaries:
     """Writes what TensorBoard shows of a run.
 
     Args:
-        log_dir: The folder of the event file, made if it is missing. A resumed run adds a file to the same folder.
+        log_dir: The folder of the event file, made if it is missing. A resumed run adds a file to the same folder. None
+            writes nothing.
     """
 
-    def __init__(self, log_dir: str | Path) -> None:
-        self._writer = tf.summary.create_file_writer(str(log_dir))
+    def __init__(self, log_dir: str | Path | None) -> None:
+        self._writer = (
+            tf.summary.create_noop_writer() if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        )
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Write numbers under their names; a "/" in a name groups charts."""
@@ -79,7 +82,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # The optimizer's own count goes on where a resumed run left off.
-        self._first_step = int(self.model.optimizer.iterations)
+        self._first_step = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if (batch + 1) % self.every == 0:

@@ -97,8 +97,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         bad = [name for name, value in (logs or {}).items() if not math.isfinite(float(value))]
         if bad:
+            step = int(self.model.optimizer.iterations.numpy())
             raise TrainingStopped(
-                f"Training stopped at step {int(self.model.optimizer.iterations)}: {', '.join(bad)} became NaN or "
-                "infinite. The checkpoints of the epochs before are intact. Lower optimizer.learning_rate, or give "
-                "schedule.warmup_epochs."
+                f"Training stopped at step {step}: {', '.join(bad)} became NaN or infinite. The checkpoints of the "
+                "epochs before are intact. Lower optimizer.learning_rate, or give schedule.warmup_epochs."
             )

@@ -104,7 +104,7 @@ class CheckpointCallback(keras.callbacks.Callback):
                 self.model,
                 epoch=self.epoch,
                 batch=self.batch,
-                step=int(self.model.optimizer.iterations),
+                step=int(self.model.optimizer.iterations.numpy()),
                 metrics=metrics,
                 extra={"history": self.history, "num_classes": self.num_classes},
                 **options,

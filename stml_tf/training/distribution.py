@@ -15,19 +15,21 @@ import tensorflow as tf
 Tensor = Any
 
 
-def strategy_for(devices: str | int | Sequence[str] = "all") -> tf.distribute.Strategy:
+def strategy_for(devices: str | int | Sequence[str] = "all", *, jit: bool = False) -> tf.distribute.Strategy:
     """The strategy under whose `scope()` a model is built. With `TF_CONFIG`, call it before anything of TensorFlow.
 
     Args:
         devices: "all" for all GPUs of this machine, or its CPU where it has none; a count of them; or their names, such
             as `["GPU:0", "GPU:2"]`.
+        jit: Whether the training step is compiled with XLA, which several devices do not do.
 
     Returns:
         For one device TensorFlow's default strategy, or one that is bound to it; for several `MirroredStrategy`; with
         `TF_CONFIG`, `MultiWorkerMirroredStrategy`.
 
     Raises:
-        ValueError: If there is no such device, or a choice is made where `TF_CONFIG` is set.
+        ValueError: If there is no such device, a choice is made where `TF_CONFIG` is set, or there are several and
+            `jit`.
     """
     if _tf_config():
         if devices != "all":
@@ -35,9 +37,11 @@ def strategy_for(devices: str | int | Sequence[str] = "all") -> tf.distribute.St
                 f'training.devices: {devices!r} given; allowed where TF_CONFIG is set: "all". Hide devices from a '
                 "worker with CUDA_VISIBLE_DEVICES."
             )
+        _refuse_jit(jit, f"{worker()[1]} workers")
         return _multi_worker()
     chosen = _choose(devices, _available())
     if len(chosen) > 1:
+        _refuse_jit(jit, f"{len(chosen)} devices")
         return _mirrored(tuple(chosen))
     if chosen[0] == _available()[0]:
         return tf.distribute.get_strategy()
@@ -161,6 +165,11 @@ def _tf_config() -> dict[str, Any]:
             f'TF_CONFIG is not JSON ({error}): give {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": '
             '"worker", "index": 0}}, or unset it to train on this machine alone.'
         ) from None
+
+
+def _refuse_jit(jit: bool, devices: str) -> None:
+    if jit:
+        raise ValueError(f"training.jit: true given; allowed on {devices}: false, or set training.devices to 1.")
 
 
 def _available() -> list[str]:

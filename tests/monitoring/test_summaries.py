@@ -29,6 +29,16 @@ def test_scalars_and_text_come_back(tmp_path):
     assert written["recipe"][0][1] == b"# quickstart"
 
 
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summaries = Summaries(None)
+    summaries.scalars({"loss/total": 0.5}, step=3)
+    summaries.text("recipe", "# quickstart", step=0)
+    summaries.flush()
+    summaries.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_images_come_back(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
     png = figure_to_png(retrieval_figure([pixels], [[(pixels, True)]], [[(pixels, False)]]))

@@ -152,6 +152,18 @@ def test_devices_that_do_not_exist_are_refused(devices):
         strategy_for(devices)
 
 
+def test_xla_is_refused_on_several_devices(monkeypatch):
+    monkeypatch.setattr("stml_tf.training.distribution._available", lambda: ["GPU:0", "GPU:1"])
+    with pytest.raises(
+        ValueError, match=r"training.jit: true given; allowed on 2 devices: false, or set .*devices to 1"
+    ):
+        strategy_for("all", jit=True)
+    config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(ValueError, match=r"training.jit: true given; allowed on 2 workers: false"):
+        strategy_for(jit=True)
+
+
 @pytest.mark.parametrize(
     ("config", "number", "count"),
     [

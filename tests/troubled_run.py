@@ -1,0 +1,93 @@
+"""Trains with the command line, in a process of its own, to which something happens on the way.
+
+Run as `python -m tests.troubled_run EVENT ARGUMENT...`: EVENT is one of the calls below, or None; the arguments are
+those of `stml-tf`.
+"""
+
+# ruff: noqa: E402
+import os
+import resource
+import signal
+import sys
+import threading
+
+from stml_tf.quiet import hush_tensorflow, import_tensorflow
+
+hush_tensorflow()
+import_tensorflow()
+
+import numpy as np
+
+from stml_tf import cli
+from stml_tf.training.callbacks import NeighborBatchesCallback
+from stml_tf.training.checkpoint_callback import CheckpointCallback
+from tests.training.tiny_student import logical_cpus  # noqa: F401
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner, name, happen):
+    usual = getattr(owner, name)
+
+    def changed(*args, **kwargs):
+        happen(*args)
+        return usual(*args, **kwargs)
+
+    setattr(owner, name, changed)
+
+
+def killed_after(seconds):
+    timers = [threading.Timer(seconds, die)]
+    before(NeighborBatchesCallback, "on_epoch_begin", lambda *_: timers and timers.pop().start())
+
+
+def killed_in_write(number):
+    writes = []
+
+    def half(path, **values):
+        writes.append(path)
+        if len(writes) == number:
+            path.write_bytes(b"half of it")
+            die()
+
+    before(np, "savez", half)
+
+
+def killed_at(step):
+    steps = []
+
+    def count(*_):
+        steps.append(0)
+        if len(steps) == step:
+            die()
+
+    before(CheckpointCallback, "on_train_batch_end", count)
+
+
+def signalled(name, step):
+    steps = []
+
+    def send(*_):
+        steps.append(0)
+        if len(steps) == step:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    before(CheckpointCallback, "on_train_batch_end", send)
+
+
+def disk_full_at(step):
+    steps = []
+
+    def fill(*_):
+        steps.append(0)
+        if len(steps) == step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    before(CheckpointCallback, "on_train_batch_end", fill)
+
+
+if __name__ == "__main__":
+    eval(sys.argv[1])
+    cli.main(sys.argv[2:])
