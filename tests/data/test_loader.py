@@ -13,7 +13,7 @@ def images(random):
     return ImageSet(random.integers(0, 256, (13, 20, 16, 3), dtype=np.uint8))
 
 
-def training(images, epochs, threads=2, seed=0, first_batch=0, labels=None):
+def training(images, epochs, threads=2, seed=0, first_batch=0, labels=None, part=(0, 1)):
     """`epochs` is consumed: a pair of number and batches an iteration."""
     remaining = iter(epochs)
     return training_batches(
@@ -27,6 +27,7 @@ def training(images, epochs, threads=2, seed=0, first_batch=0, labels=None):
         seed=seed,
         first_batch=first_batch,
         labels=labels,
+        part=part,
         threads=threads,
     )
 
@@ -71,6 +72,20 @@ def test_the_rest_of_an_epoch_is_as_if_its_beginning_had_not_been_left_out(image
     (_, (views, ids)), [(rest_views, rest_ids)] = whole, rest
     np.testing.assert_array_equal(rest_ids, ids)
     np.testing.assert_array_equal(rest_views, views)
+
+
+def test_the_parts_of_all_machines_make_the_batch_of_one(images):
+    whole = list(training(images, [(0, BATCHES)]))
+    parts = [list(training(images, [(0, BATCHES)], part=(number, 2))) for number in (0, 1)]
+    for (views, ids), *of_machines in zip(whole, *parts, strict=True):
+        assert [len(part_ids) for _, part_ids in of_machines] == [2, 2]
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in of_machines]), views)
+        np.testing.assert_array_equal(np.concatenate([part_ids for _, part_ids in of_machines]), ids)
+
+
+def test_a_batch_that_machines_cannot_divide_is_refused(images):
+    with pytest.raises(ValueError, match="A batch of 4 images cannot be divided evenly among 3 machines"):
+        training(images, [(0, BATCHES)], part=(0, 3))
 
 
 def test_evaluation_batches_hold_every_image_in_order(images):

@@ -1,4 +1,4 @@
-import time
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -73,22 +73,39 @@ def test_a_batch_in_pieces_trains_as_the_whole_one_does():
         np.testing.assert_allclose(piece_logs[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def waits_for(op, other):
+    """Whether an operation of a graph cannot begin before another has ended."""
+    seen, waiting = set(), [op]
+    while waiting:
+        op = waiting.pop()
+        if op is other:
+            return True
+        if op.name not in seen:
+            seen.add(op.name)
+            waiting += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+    return False
+
+
 def test_pieces_come_one_after_another(images):
-    """Each begins when the one before has ended: memory holds the activations of one."""
-    events = []
+    """A piece begins when the one before has ended, its gradients too: memory holds the activations of one."""
+    student = tiny_student()
 
-    def slow_sum(piece):
-        events.append("begins")
-        time.sleep(0.05)
-        events.append("ends")
-        return piece.sum(axis=(1, 2))
+    @tf.function
+    def step(images):
+        embeddings, backpropagate = forward(student, images, pieces=4)
+        return backpropagate([tf.ones_like(each) for each in embeddings], student.trainable_variables)
 
-    def network(piece, training):
-        return tf.numpy_function(slow_sum, [piece], tf.float32, stateful=False)
-
-    embedded = tf.function(lambda: embed_in_pieces(network, tf.constant(images), pieces=4))()
-    np.testing.assert_allclose(embedded, images.sum(axis=(1, 2)), rtol=1e-4, atol=1e-4)
-    assert events == ["begins", "ends"] * 4
+    ops = step.get_concrete_function(tf.TensorSpec(images.shape)).graph.get_operations()
+    first_layer = [op for op in ops if op.type == "Conv2D" and op.inputs[0].op.type == "Split"]
+    assert len(first_layer) == 8  # four pieces, twice
+    for before, after in pairwise(first_layer[:4]):
+        assert waits_for(after, before)
+        assert not waits_for(before, after)
+    gradients = [op for op in ops if op.type == "Conv2DBackpropFilter"]
+    for number, after in enumerate(first_layer[5:], start=1):
+        of_piece_before = [op for op in gradients if waits_for(op, first_layer[3 + number])]
+        assert of_piece_before
+        assert any(waits_for(after, op) for op in of_piece_before)
 
 
 @pytest.mark.parametrize("function", [forward, embed_in_pieces])
