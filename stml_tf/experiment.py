@@ -44,6 +44,7 @@ from stml_tf.training.distribution import (
     on_all_replicas,
     share_of_batch,
     strategy_for,
+    sum_over_workers,
     worker,
 )
 from stml_tf.training.resumable_fit import fit_from
@@ -189,7 +190,7 @@ def train(
         results["raw pixels"] = measure(raw_pixels(views_of(test_images), count=len(test_images)))
         results["before training"] = measure(before)
 
-    summaries, stop = Summaries(folder.tensorboard if is_chief() else None), StopSignals()
+    summaries, stop = Summaries(folder.tensorboard if is_chief() else None), StopSignals(sum_over_workers(strategy))
     checkpoints = CheckpointCallback(
         Checkpoints(folder.checkpoints),
         neighbors,

@@ -106,8 +106,12 @@ def test_the_command_trains_on_two_devices_as_on_one(two_devices, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_of_which_one_is_killed_go_on_and_end_as_one_process_with_two_devices(two_devices, tmp_path):
-    for events in (("None", "killed_at(3)"), ("killed_at(2)", "None")):
+def test_two_workers_are_stopped_and_killed_and_end_as_one_process_with_two_devices(two_devices, tmp_path):
+    for status, _, errors in finish(*start_workers(tmp_path, "None", "signalled('SIGTERM', 1)")):
+        assert status == 143, errors
+        assert "Stopped after batch 1 of epoch 1, as SIGTERM asked" in errors
+    assert (tmp_path / "run" / "checkpoints" / "epoch-0000-batch-00001").exists()
+    for events in (("None", "killed_at(2)"), ("killed_at(2)", "None")):
         ended = finish(*start_workers(tmp_path, *events))
         killed = 1 - events.index("None")
         assert ended[killed][0] == -signal.SIGKILL, ended[killed][2]

@@ -1,6 +1,7 @@
 """When checkpoints are written, what they hold beside the variables, and how a run goes on from one."""
 
 import math
+from signal import Signals
 from typing import Any
 
 import keras
@@ -85,16 +86,17 @@ class CheckpointCallback(keras.callbacks.Callback):
         if self.batch == len(batches):
             return  # the epoch's end comes next
         due = self.every and (self.epoch * len(batches) + self.batch) % self.every == 0
-        if due or self.stop.received:
+        asked = self.stop.received()
+        if due or asked:
             self._save({}, arrays={"batches": batches})
-        self._leave_if_asked()
+        self._leave_if(asked)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({name: value if math.isfinite(value) else None for name, value in metrics.items()})
         self.epoch, self.batch = epoch + 1, 0
         self._save(metrics)
-        self._leave_if_asked()
+        self._leave_if(self.stop.received())
 
     def _save(self, metrics: dict[str, float], **options: Any) -> None:
         if not self.write:
@@ -112,11 +114,11 @@ class CheckpointCallback(keras.callbacks.Callback):
         except OSError as error:
             raise TrainingStopped(str(error)) from error
 
-    def _leave_if_asked(self) -> None:
-        if self.stop.received:
+    def _leave_if(self, asked: Signals | None) -> None:
+        if asked:
             after = f"batch {self.batch} of epoch {self.epoch + 1}" if self.batch else f"epoch {self.epoch}"
             raise TrainingInterrupted(
-                f"Stopped after {after}, as {self.stop.received.name} asked, with a checkpoint of it in "
+                f"Stopped after {after}, as {asked.name} asked, with a checkpoint of it in "
                 f"{self.checkpoints.folder}. To go on from there, give the same command with --resume.",
-                self.stop.received,
+                asked,
             )

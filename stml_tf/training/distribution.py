@@ -145,6 +145,21 @@ def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribut
     return shared
 
 
+def sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[list[int]], list[int]]:
+    """A function from whole numbers to their sums over all workers, one by one. All workers must call it together."""
+    if worker()[1] == 1:
+        return list
+    replicas_of_worker = strategy.num_replicas_in_sync // worker()[1]
+
+    gather = tf.function(lambda rows: strategy.gather(rows, axis=0))
+
+    def sums(numbers: list[int]) -> list[int]:
+        rows = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([numbers]))
+        return (gather(rows).numpy().sum(axis=0) // replicas_of_worker).tolist()
+
+    return sums
+
+
 # Each strategy numbers its exchanges between devices from the start, and those of a second one in the same process are
 # taken for the first one's: hence one strategy for all models of a process.
 @cache

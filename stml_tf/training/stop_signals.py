@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+_HEARD = (signal.SIGTERM, signal.SIGINT)
+
 
 class StopSignals:
     """Holds the first SIGTERM or SIGINT back while it is entered, so that it can be asked for at a good moment.
@@ -13,24 +15,30 @@ class StopSignals:
     The second one does what it always does, for those who cannot wait. Outside the main thread, where Python hears no
     signals, it holds nothing back.
 
-    Attributes:
-        received: The signal that came, or None.
+    Args:
+        share: How several workers learn of each other's signals, see `sum_over_workers`.
     """
 
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+    def __init__(self, share: Callable[[list[int]], list[int]] = list) -> None:
+        self._received: signal.Signals | None = None
+        self._share = share
         self._usual: dict[int, Callable[..., Any] | int | None] = {}
+
+    def received(self) -> signal.Signals | None:
+        """The signal that came, or None: the same on all workers, which must ask at the same steps."""
+        counts = self._share([int(self._received is each) for each in _HEARD])
+        return next((each for each, count in zip(_HEARD, counts, strict=True) if count), None)
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._usual = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._usual = {number: signal.signal(number, self._hear) for number in _HEARD}
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._as_usual()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+        self._received = signal.Signals(number)
         self._as_usual()
 
     def _as_usual(self) -> None:
