@@ -17,7 +17,11 @@ recipe_argument = click.argument("recipe")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
 )
-data_dir_option = click.option("--data-dir", type=FOLDER, help="Folder that the recipe's data paths start from.")
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder that the recipe's data paths start from, or the downloaded archive of a published data set.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,8 +2,10 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,10 @@ from click.testing import CliRunner
 
 import stml_tf
 from stml_tf.cli import main
+from stml_tf.data.cub import load_cub
+from stml_tf.data.datasets import PUBLISHED
 from stml_tf.recipe import load_recipe, save_recipe
+from tests.data.miniatures import write_cub
 
 
 class TrainingStopped(RuntimeError):
@@ -78,6 +83,21 @@ def test_train_does_nothing_it_was_not_told_to(experiment):
     assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "resume": False, "dry_run": False}
 
 
+def test_the_downloaded_archive_is_data_to_train_on(experiment, tmp_path, monkeypatch):
+    expected = write_cub(tmp_path / "made")
+    packed = shutil.make_archive(str(tmp_path / "CUB_200_2011"), "gztar", tmp_path / "made")
+    archive = shutil.move(packed, tmp_path / "CUB_200_2011.tgz")
+    monkeypatch.setitem(PUBLISHED, "cub", PUBLISHED["cub"]._replace(load=partial(load_cub, expected=expected)))
+    train = ("train", "cub", "--set", "model.weights=null", "--data-dir")
+    assert call(*train, archive).exit_code == 0
+    [(_, _, kwargs)] = experiment.calls
+    assert kwargs["catalog"].test.images[0].is_relative_to(tmp_path / "CUB_200_2011")
+    (other := tmp_path / "cars.tgz").touch()
+    refused = call(*train, other)
+    assert refused.exit_code == 2
+    assert "cars.tgz is no archive of CUB-200-2011: give CUB_200_2011.tgz" in refused.output
+
+
 def test_a_download_is_asked_of_the_data(experiment):
     result = call("train", "quickstart", "--download")
     assert (result.exit_code, result.output) == (
@@ -124,8 +144,9 @@ finally:
 
 
 def test_evaluate_prints_the_metrics(experiment, tmp_path):
-    result = call("evaluate", tmp_path, "--data-dir", tmp_path)
-    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": tmp_path})]
+    (archive := tmp_path / "CUB_200_2011.tgz").touch()
+    result = call("evaluate", tmp_path, "--data-dir", archive)
+    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": archive})]
     assert [line.split() for line in result.output.splitlines()] == [["recall@1", "0.5123"], ["num_queries", "40"]]
 
 

@@ -53,7 +53,8 @@ def open_catalog(
 
     Args:
         name: "glyphs", "folder", "tfds", or a key of `PUBLISHED`.
-        data_dir: Where the data lie on disk; glyphs need none.
+        data_dir: Where the data lie on disk; glyphs need none. In place of the folder, for a published data set, the
+            downloaded archive in it.
         download: Have TensorFlow Datasets fetch what is not there.
         labeled_classes: Keep the labels of this share or number of training classes alone, see `part_by_labels`.
         labeled_fraction: Keep the labels of this share of the training images of every class alone.
@@ -67,6 +68,13 @@ def open_catalog(
         ValueError: If the name is unknown, the data are missing, not whole or not laid out as expected, or cannot be
             downloaded.
     """
+    if data_dir is not None and data_dir.is_file():
+        if name not in PUBLISHED:
+            raise ValueError(
+                f"{data_dir} is a file, and the data {name!r} are read from a folder: extract it and give the folder "
+                f"with --data-dir. Only {', '.join(PUBLISHED)} are read from their archives."
+            )
+        data_dir = PUBLISHED[name].publication.folder_of(data_dir)
     catalog = _open(name, data_dir=data_dir, download=download, **options)
     if labeled_classes is None and labeled_fraction is None:
         return catalog

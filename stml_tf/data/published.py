@@ -47,8 +47,7 @@ class Publication:
         if data_dir is None:
             raise ValueError(f"{self.title} is read from disk: say where with --data-dir DIR. {self.advice}")
         if data_dir.is_file():
-            extract(data_dir, next(iter(self.archives.values())))
-            data_dir = data_dir.parent
+            data_dir = self.folder_of(data_dir)
         roots = (data_dir, data_dir / self.folder)
         for root in roots:
             # An archive may lie about beside what was extracted from it, elsewhere.
@@ -63,10 +62,26 @@ class Publication:
         lacking = [places[0] for places, path in zip(self.parts, self._parts_in(nearest), strict=True) if path is None]
         raise ValueError(f"{self.title} is not in {data_dir}: {nearest} lacks {', '.join(lacking)}. {self.advice}")
 
+    def folder_of(self, archive: Path) -> Path:
+        """The data folder that a downloaded archive lies in.
+
+        Raises:
+            ValueError: it is no archive of this data set.
+        """
+        for name in self.archives:
+            parts = Path(name).parts
+            if archive.absolute().parts[-len(parts) :] == parts:
+                return archive.absolute().parents[len(parts) - 1]
+        names = " or ".join(dict.fromkeys(Path(name).name for name in self.archives))
+        raise ValueError(
+            f"{archive} is no archive of {self.title}: give {names}, under the name that it is published by, or a "
+            f"folder. {self.advice}"
+        )
+
     def is_in(self, data_dir: Path | None) -> bool:
         """Whether `data_dir` holds the data set's first part or an archive of it, complete or not."""
-        if data_dir is None or data_dir.is_file():
-            return data_dir is not None
+        if data_dir is None:
+            return False
         names = (*self.archives, *self.parts[0])
         return any((root / name).exists() for root in (data_dir, data_dir / self.folder) for name in names)
 

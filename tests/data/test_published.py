@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,7 @@ def test_the_archive_of_the_cars_lies_beside_its_annotations(tmp_path):
     expected = write_cars(tmp_path)
     shutil.move(shutil.make_archive(str(tmp_path / "car_ims"), "gztar", tmp_path, "car_ims"), tmp_path / "car_ims.tgz")
     shutil.rmtree(tmp_path / "car_ims")
+    assert len(load_cars196(tmp_path / "car_ims.tgz", expected=expected).train) == 12
     assert len(load_cars196(tmp_path, expected=expected).train) == 12
 
 
@@ -139,7 +141,22 @@ def test_the_archive_of_the_clothes_lies_in_its_folder_or_beside_the_listing(tmp
         shutil.move(images / "img.zip", tmp_path / "img.zip")
         shutil.move(tmp_path / INSHOP.folder / "Eval" / "list_eval_partition.txt", tmp_path)
         shutil.rmtree(tmp_path / INSHOP.folder)
-    assert len(load_inshop(tmp_path, expected=expected).gallery) == 8
+    archive = tmp_path / "img.zip" if flat else images / "img.zip"
+    for given in (archive, tmp_path):
+        assert len(load_inshop(given, expected=expected).gallery) == 8
+
+
+@every_one
+def test_another_archive_is_refused(tmp_path, name):
+    """Although the data set lies beside it."""
+    publication, load, write = ALL[name]
+    expected = write(tmp_path)
+    other = tmp_path / "101_ObjectCategories.tar.gz"
+    other.touch()
+    archive = re.escape(Path(next(iter(publication.archives))).name)
+    message = rf"{other.name} is no archive of {publication.title}: give {archive}, .*, or a folder\. .*--data-dir"
+    with pytest.raises(ValueError, match=message):
+        load(other, expected=expected)
 
 
 def test_a_damaged_listing_is_named_with_its_line(tmp_path):
@@ -262,6 +279,23 @@ def test_another_data_set_without_its_labels_may_lie_beside(birds):
     catalog = birds("cub", unlabeled="nabirds")
     assert catalog.train.images == birds("cub").train.images
     assert catalog.unlabeled.images == birds("nabirds").train.images
+
+
+def test_the_folder_of_an_archive_is_the_data_folder(birds, tmp_path):
+    (tmp_path / "CUB_200_2011.tgz").touch()
+    catalog = birds("cub", unlabeled="nabirds", data_dir=tmp_path / "CUB_200_2011.tgz")
+    assert (len(catalog.train), len(catalog.unlabeled)) == (12, 24)
+    with pytest.raises(ValueError, match=r"CUB_200_2011.tgz is no archive of NABirds: give nabirds\.tar\.gz"):
+        birds("nabirds", data_dir=tmp_path / "CUB_200_2011.tgz")
+
+
+@pytest.mark.parametrize(("name", "options"), [("folder", {}), ("tfds", {"dataset": "cars196"}), ("glyphs", {})])
+def test_data_that_are_no_published_set_are_not_read_from_an_archive(tmp_path, name, options):
+    archive = tmp_path / "photos.zip"
+    archive.touch()
+    message = f"photos.zip is a file, and the data '{name}' are read from a folder: extract it and .* Only cub, cars196"
+    with pytest.raises(ValueError, match=message):
+        open_catalog(name, data_dir=archive, **options)
 
 
 def test_kept_labels_and_another_data_set_go_together(birds):
