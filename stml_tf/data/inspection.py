@@ -13,6 +13,9 @@ import numpy as np
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.decoding import UnreadableImageError, read_image
 
+# Bytes, as many as about 5,500 photographs of 256 x 256 take; those of Stanford Online Products would take tens of GB.
+MAX_DECODED = 2**30
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -29,8 +32,8 @@ class Inspection:
 
     Attributes:
         unreadable: the images to leave out, in the order of the set.
-        decoded: where they were kept, the other images, uint8 `[height, width, 3]` each, in the order of
-            `leave_out(images, unreadable)`; else None.
+        decoded: where they were kept and not too many, the other images, uint8 `[height, width, 3]` each, in the order
+            of `leave_out(images, unreadable)`; else None.
     """
 
     unreadable: list[Unreadable]
@@ -41,6 +44,7 @@ def inspect_images(
     images: ImageSet,
     *,
     keep: bool = False,
+    max_decoded: int | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
@@ -49,6 +53,8 @@ def inspect_images(
     Args:
         images: the set to go through.
         keep: hold on to the decoded images, to train from memory without decoding them again.
+        max_decoded: bytes of decoded images beyond which none are kept; None: any number. Images that are in memory
+            already do not count.
         workers: how many threads decode; None chooses by the number of processors.
         on_progress: called in this thread with how many images are done, and how many there are.
     """
@@ -65,14 +71,18 @@ def inspect_images(
             return Unreadable(index, path, error.reason)
         return pixels if keep else None
 
-    unreadable, decoded = [], []
+    unreadable, decoded, decoded_bytes = [], [], 0
     pool = ThreadPoolExecutor(workers)
     try:
         for index, result in enumerate(pool.map(read, range(len(images)))):
             if isinstance(result, Unreadable):
                 unreadable.append(result)
-            elif keep:
+            elif result is not None and keep:
                 decoded.append(result)
+                decoded_bytes += result.nbytes
+                keep = max_decoded is None or decoded_bytes <= max_decoded
+                if not keep:
+                    decoded.clear()
             if on_progress is not None:
                 on_progress(index + 1, len(images))
     finally:
@@ -111,15 +121,18 @@ def readable_catalog(
     catalog: Catalog,
     *,
     keep_train: bool = False,
+    max_decoded: int = MAX_DECODED,
     progress: Callable[[int], AbstractContextManager[Callable[[int, int], None] | None]] = lambda _: nullcontext(),
 ) -> tuple[Catalog, list[Unreadable]]:
     """The images of a catalog that can be decoded, and those that cannot and are left out.
 
-    Test images and gallery, which are looked at again and again, come decoded.
+    Test images and gallery, which are looked at again and again, come decoded where there is room: each of the two that
+    does not fit stays as it is, and is decoded every time it is looked at.
 
     Args:
         catalog: what to go through.
-        keep_train: let training images come decoded too.
+        keep_train: let training images come decoded too, however many they are.
+        max_decoded: bytes of decoded images that test images and gallery may take together.
         progress: from how many images a set has to a context that gives what `inspect_images` calls.
 
     Raises:
@@ -127,15 +140,20 @@ def readable_catalog(
     """
     unreadable: list[Unreadable] = []
 
-    def readable(images: ImageSet | None, *, keep: bool) -> ImageSet | None:
+    def readable(images: ImageSet | None, *, keep: bool, room: int | None = None) -> ImageSet | None:
         if images is None:
             return None
         with progress(len(images)) as on_progress:
-            found = inspect_images(images, keep=keep, on_progress=on_progress)
+            found = inspect_images(images, keep=keep, max_decoded=room, on_progress=on_progress)
         unreadable.extend(found.unreadable)
         left = leave_out(images, found.unreadable)
-        return replace(left, images=found.decoded) if keep else left
+        return left if found.decoded is None else replace(left, images=found.decoded)
 
     train, unlabeled = (readable(images, keep=keep_train) for images in (catalog.train, catalog.unlabeled))
-    test, gallery = (readable(images, keep=True) for images in (catalog.test, catalog.gallery))
+    test = readable(catalog.test, keep=True, room=max_decoded)
+    gallery = readable(catalog.gallery, keep=True, room=max_decoded - _decoded_bytes(test))
     return Catalog(catalog.name, train, test, gallery, unlabeled), unreadable
+
+
+def _decoded_bytes(images: ImageSet | None) -> int:
+    return sum(image.nbytes for image in images.images if isinstance(image, np.ndarray)) if images else 0

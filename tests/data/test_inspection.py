@@ -1,3 +1,5 @@
+import threading
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -6,6 +8,7 @@ from PIL import Image
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.inspection import Unreadable, find_unreadable, inspect_images, leave_out, readable_catalog
+from stml_tf.data.loader import pixels_of
 
 
 @pytest.fixture
@@ -38,6 +41,33 @@ def test_kept_pixels_belong_to_the_images_that_are_left(images):
 
 def test_pixels_are_not_kept_unasked(images):
     assert inspect_images(images).decoded is None
+
+
+def test_pixels_are_kept_while_they_fit(images):
+    count = sum(4 * (4 + index) * 3 for index in (0, 1, 3, 4, 6, 7))
+    assert len(inspect_images(images, keep=True, max_decoded=count).decoded) == 6
+    beyond = inspect_images(images, keep=True, max_decoded=count - 1, workers=2)
+    assert beyond.decoded is None
+    assert [bad.index for bad in beyond.unreadable] == [2, 5]
+
+
+def test_pixels_that_do_not_fit_are_let_go_at_once(monkeypatch):
+    turn, made, alive = threading.Semaphore(1), [], []
+
+    def decode(source):
+        turn.acquire()  # one image ahead of those that were counted, no more
+        pixels = np.zeros((10, 10, 3), np.uint8)
+        made.append(weakref.ref(pixels))
+        return pixels
+
+    def count(done, total):
+        alive.append(sum(pixels() is not None for pixels in made))
+        turn.release()
+
+    monkeypatch.setattr("stml_tf.data.inspection.read_image", decode)
+    inspect_images(ImageSet(range(40)), keep=True, max_decoded=20 * 300, workers=1, on_progress=count)
+    assert alive[19] >= 20
+    assert max(alive[22:]) <= 2
 
 
 def test_progress_is_told_image_by_image(images):
@@ -108,3 +138,28 @@ def test_a_catalog_is_left_with_what_can_be_read_the_test_images_decoded(images)
     assert [pixels.shape for pixels in catalog.gallery.images[:2]] == [(4, 4, 3), (4, 5, 3)]
     kept, _ = readable_catalog(Catalog("mine", spoilt, None), keep_train=True)
     assert (kept.train.images[1].shape, kept.test, kept.gallery) == ((4, 5, 3), None, None)
+
+
+def test_test_images_and_gallery_that_do_not_fit_stay_files(images):
+    readable = images.take([0, 1, 3, 4])
+    one_set = sum(4 * (4 + index) * 3 for index in (0, 1, 3, 4))
+    decoded = []
+    for room in (2 * one_set, 2 * one_set - 1, one_set - 1):
+        catalog, _ = readable_catalog(Catalog("mine", readable, readable, readable), max_decoded=room)
+        assert (len(catalog.test), len(catalog.gallery)) == (4, 4)
+        assert catalog.test.labels.tolist() == catalog.gallery.labels.tolist() == readable.labels.tolist()
+        decoded.append([isinstance(part.images[0], np.ndarray) for part in (catalog.test, catalog.gallery)])
+    assert decoded == [[True, True], [True, False], [False, False]]
+    kept, _ = readable_catalog(Catalog("mine", readable, readable), keep_train=True, max_decoded=0)
+    assert isinstance(kept.train.images[0], np.ndarray)
+    assert kept.test.images == readable.images
+
+
+def test_where_only_one_part_is_decoded_all_images_are_seen(images):
+    """As evaluation sees them: queries and gallery as one set."""
+    readable = images.take([0, 1, 3, 4])
+    room = 2 * sum(4 * (4 + index) * 3 for index in (0, 1, 3, 4)) - 1
+    catalog, _ = readable_catalog(Catalog("mine", readable, readable, readable), max_decoded=room)
+    joined, num_queries = catalog.test_set()
+    assert num_queries == 4
+    assert [pixels_of(joined, index)[0, 0, 0] for index in range(8)] == [0, 1, 3, 4] * 2
