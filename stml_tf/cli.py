@@ -148,14 +148,16 @@ def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, v
 def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
     """Check RECIPE: a JSON file, or the name of a shipped recipe."""
     with errors_as_messages(verbose):
-        from stml_tf.recipe import load_recipe
+        from stml_tf.recipe import load_recipe, missing_weights
 
-        loaded = load_recipe(recipe, overrides)
+        loaded = load_recipe(recipe, overrides, check_files=False)
         click.echo(f"{recipe} is valid")
         click.echo(f"  data      {loaded.data.name}")
         click.echo(f"  model     {loaded.model.backbone}, {loaded.embedding}")
         click.echo(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
         click.echo(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
+        if advice := missing_weights(loaded):
+            click.echo(f"Training still needs {loaded.model.weights}, which does not exist: {advice}")
 
 
 @main.command()

@@ -213,15 +213,21 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), *, chec
         recipe = Recipe.model_validate_json(json.dumps(document))
     except ValidationError as error:
         raise RecipeError(describe_problems(source, error, document, recipe_schema())) from None
-    weights = recipe.model.weights
-    if check_files and weights not in (None, "imagenet") and not Path(weights).exists():
-        backbone = recipe.model.backbone
-        allowed = 'a file, "imagenet" or null' if backbone in KERAS_BACKBONES else "a file or null"
-        raise RecipeError(
-            f"{source}:\n  model.weights: no such file: {json.dumps(weights)} given; allowed: {allowed}; make it from "
-            f"a PyTorch checkpoint: stml-tf convert-weights CHECKPOINT --backbone {backbone} -o {weights}"
-        )
+    if check_files and (advice := missing_weights(recipe)):
+        allowed = 'a file, "imagenet" or null' if recipe.model.backbone in KERAS_BACKBONES else "a file or null"
+        given = json.dumps(recipe.model.weights)
+        raise RecipeError(f"{source}:\n  model.weights: no such file: {given} given; allowed: {allowed}; {advice}")
     return recipe
+
+
+def missing_weights(recipe: Recipe) -> str | None:
+    """How to come by the file that `model.weights` names, where it does not exist; else None."""
+    weights, backbone = recipe.model.weights, recipe.model.backbone
+    if weights in (None, "imagenet") or Path(weights).exists():
+        return None
+    if backbone in KERAS_BACKBONES:
+        return 'it is a file that Keras has saved; "imagenet" takes Keras\'s own weights'
+    return f"make it from a PyTorch checkpoint: stml-tf convert-weights CHECKPOINT --backbone {backbone} -o {weights}"
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:

@@ -319,6 +319,33 @@ def test_validate_sums_the_recipe_up():
     assert result.exit_code == 0
     assert result.output.startswith("quickstart is valid\n")
     assert "77 epochs" in result.output
+    assert "still needs" not in result.output
+
+
+def test_validate_names_the_weights_that_training_still_needs_and_train_refuses_without(experiment, tmp_path):
+    result = call("validate", "cub")
+    assert result.exit_code == 0
+    assert result.output.startswith("cub is valid\n")
+    file = "weights/bn_inception.weights.h5"
+    command = f"stml-tf convert-weights CHECKPOINT --backbone bn_inception -o {file}"
+    assert result.output.endswith(
+        f"Training still needs {file}, which does not exist: make it from a PyTorch checkpoint: {command}\n"
+    )
+    refused = call("train", "cub", "--data-dir", tmp_path)
+    assert refused.exit_code == 2
+    assert f'no such file: "{file}" given' in refused.output
+    assert command in refused.output
+    assert experiment.calls == []
+    Path("weights").mkdir()
+    Path(file).touch()
+    assert "still needs" not in call("validate", "cub").output
+
+
+def test_validate_knows_no_command_for_weights_that_are_not_pytorchs():
+    result = call("validate", "cub_convnext_tiny", "--set", "model.weights=mine.weights.h5")
+    assert result.exit_code == 0
+    assert "Training still needs mine.weights.h5, which does not exist: it is a file that Keras has" in result.output
+    assert "convert-weights" not in result.output
 
 
 def test_schema_prints_json():
