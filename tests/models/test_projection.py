@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from keras.layers import BatchNormalization
 
-from stml_tf.models import build_mlp, build_projection_student
+from stml_tf.models import build_mlp, build_projection_student, build_teacher
 
 
 def build(**options):
@@ -34,6 +35,16 @@ def test_batch_norm_stands_in_the_head_on_request_and_is_frozen_in_the_backbone_
 
     assert len(norms(build(batch_norm=True))) == len(norms(build(batch_norm=False))) + 1
     assert len(norms(build(batch_norm=True, freeze_batch_norm=True))) == 1
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_batch_norm_of_trunk_and_head_is_synchronized_on_request_and_the_teachers_too(synchronized):
+    student = build(synchronize_batch_norm=synchronized)
+    for model in (student, build_teacher(student)):
+        trunk, head = model.get_layer("conv4"), model.get_layer("g")
+        norms = [[layer for layer in part.layers if isinstance(layer, BatchNormalization)] for part in (trunk, head)]
+        assert [len(found) for found in norms] == [4, 1]
+        assert all(layer.synchronized is synchronized for found in norms for layer in found)
 
 
 def test_weights_of_a_backbone_are_loaded(tmp_path):
