@@ -33,7 +33,7 @@ on_published_data = pytest.mark.parametrize("path", PUBLISHED_DATA, ids=lambda p
 
 # Two epochs of few small images, without weights that would have to be downloaded or converted.
 SMALL = (
-    *("model.weights=null", "views.size=32", "training.epochs=2", "schedule.warmup_epochs=0"),
+    *("model.weights=null", "views.size=32", "schedule.warmup_epochs=0", "training.epochs=2", "training.devices=1"),
     *("evaluation.size=null", "evaluation.resize=32", "evaluation.recall_at=[1]"),
 )
 FASTEST = "omniglot"
@@ -137,8 +137,8 @@ def small_run(path, data_dir, monkeypatch):
     neighbors = recipe.sampling.num_neighbors
     batch_size = neighbors * -(-6 // neighbors)
     if recipe.learns_from_labels:
-        overrides += ["supervision.classes_per_batch=2", "supervision.images_per_class=2"]
-        batch_size += 4
+        overrides += ["supervision.classes_per_batch=2", f"supervision.images_per_class={neighbors}"]
+        batch_size += 2 * neighbors
     overrides += [f"batch.size={batch_size}"]
     if recipe.data.name == "glyphs":
         overrides += ["data.num_classes=5", "data.instances=8", "data.image_size=32"]
