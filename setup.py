@@ -43,7 +43,7 @@ setup(
         "faiss": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=15"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli:main"]},
     classifiers=[

@@ -107,9 +107,9 @@ def train(
         tf.config.experimental.enable_op_determinism()
 
     planned = training_data(recipe, catalog).batches
-    share_of_batch(
-        strategy, planned.batch_size, num_neighbors=planned.num_neighbors, accumulate=recipe.training.accumulate
-    )
+    # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
+    in_group = 1 if recipe.learns_from_labels else planned.num_neighbors
+    share_of_batch(strategy, planned.batch_size, num_neighbors=in_group, accumulate=recipe.training.accumulate)
     devices = f", on {replicas} devices" if (replicas := strategy.num_replicas_in_sync) > 1 else ""
     describe_run(
         console,

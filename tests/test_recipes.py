@@ -232,12 +232,16 @@ def train_evaluate_export(path, tmp_path, monkeypatch):
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
     assert finished_run.evaluate(run_dir, data_dir=data_dir) == pytest.approx(metrics["after training"], abs=1e-6)
 
-    exported = tf.saved_model.load(str(finished_run.export(run_dir, tmp_path / "exported")))
+    exports = [tmp_path / "saved_models" / recipe.name / "1"]
+    if recipe.model.backbone == "conv4":  # the same once more takes long with deep networks
+        exports.append(finished_run.export(run_dir, tmp_path / "exported"))
     Image.new("RGB", (50, 40), "green").save(tmp_path / "query.png")
     query = tf.constant([(tmp_path / "query.png").read_bytes()])
-    embedding = exported.signatures["serving_default"](image_bytes=query)["embedding"].numpy()
-    assert embedding.shape == (1, recipe.model.embedding_dim)
-    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+    for export in exports:
+        signature = tf.saved_model.load(str(export)).signatures["serving_default"]
+        embedding = signature(image_bytes=query)["embedding"].numpy()
+        assert embedding.shape == (1, recipe.model.embedding_dim)
+        assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_recipe_runs_to_its_end(tmp_path, monkeypatch):

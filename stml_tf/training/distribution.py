@@ -76,7 +76,8 @@ def share_of_batch(
         ValueError: If the batch cannot be divided evenly.
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % (unit := replicas * num_neighbors):
+    unit = replicas * num_neighbors if replicas > 1 else 1
+    if batch_size % unit:
         below = batch_size - batch_size % unit
         nearest = f"{below} or {below + unit}" if below else str(unit)
         raise ValueError(

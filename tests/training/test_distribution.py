@@ -135,6 +135,10 @@ def test_a_batch_that_cannot_be_divided_is_refused(batch, options, message):
         share_of_batch(FourReplicas(), batch, **options)
 
 
+def test_one_device_takes_any_batch():
+    assert share_of_batch(tf.distribute.get_strategy(), 10, num_neighbors=6, accumulate=2) == 10
+
+
 def test_a_replica_gets_its_share():
     assert share_of_batch(FourReplicas(), 40, num_neighbors=5, accumulate=2) == 10
 
