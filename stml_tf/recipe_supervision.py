@@ -49,7 +49,10 @@ class Supervision(Section):
     classes_per_batch: int = Field(8, ge=2, description="Classes in the labelled part of a batch.")
     images_per_class: int = Field(4, ge=1, description="Images of each of these classes.")
     weight: float = Field(
-        1.0, gt=0, description="Weight of the self-taught losses beside the supervised one, in semi_supervised."
+        50.0,
+        gt=0,
+        description="Weight of the self-taught losses beside the supervised one, in semi_supervised. They are small "
+        "numbers, as distances in them are relative.",
     )
     joint: bool = Field(
         True,

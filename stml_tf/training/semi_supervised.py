@@ -33,7 +33,8 @@ class SemiSupervisedModel(SelfTaughtModel):
         student: What `build_student` returns.
         supervised_loss: What `build_loss` returns; if it has proxies, they are trained along with the heads.
         num_labeled: Labelled images in a batch.
-        weight: Weight of the self-taught losses; 0 learns from labels alone, and batches need no unlabelled part.
+        weight: Weight of the self-taught losses, whose numbers are small; 0 learns from labels alone, and batches need
+            no unlabelled part.
         joint: Whether pseudo labels and self-taught losses are over both parts of a batch together, with true
             relations between labelled images in the place of predicted ones; else they are over the unlabelled part.
         warmup_steps: Steps in which the weight is 0 to begin with, so that the teacher first learns from labels.
@@ -49,7 +50,7 @@ class SemiSupervisedModel(SelfTaughtModel):
         supervised_loss: Callable[[Tensor, Tensor], Tensor],
         *,
         num_labeled: int,
-        weight: float = 1.0,
+        weight: float = 50.0,
         joint: bool = True,
         warmup_steps: int = 0,
         **kwargs: Any,
