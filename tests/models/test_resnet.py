@@ -23,7 +23,9 @@ def test_convolutions_start_as_torchvision_has_them():
     network = build_resnet18()
     for name, fan_out in (("conv1", 7 * 7 * 64), ("layer4.0.conv2", 3 * 3 * 512), ("layer2.0.downsample.0", 128)):
         kernel = np.asarray(network.get_layer(name).kernel)
-        np.testing.assert_allclose([kernel.mean(), kernel.std()], [0, np.sqrt(2 / fan_out)], atol=1.5e-3)
+        deviation = np.sqrt(2 / fan_out)
+        standard_error = deviation / np.sqrt(kernel.size)  # the weights differ from run to run
+        np.testing.assert_allclose([kernel.mean(), kernel.std()], [0, deviation], atol=5 * standard_error)
         # A normal distribution that is not cut off at two deviations.
         assert np.abs(kernel).max() > 3 * kernel.std()
 
