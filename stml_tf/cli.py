@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -63,12 +64,16 @@ def train(
         run_dir = run_dir or Path("runs") / loaded.name
         if not dry_run:
             RunFolder(run_dir).check(loaded, overwrite=overwrite, resume=resume)
-        catalog = open_catalog(data_dir=data_dir, download=download, **loaded.data.model_dump())
+        # Workers have to meet before TensorFlow does anything, and some data are read by it.
+        several = bool(os.environ.get("TF_CONFIG"))
+        data = {"data_dir": data_dir, "download": download}
+        catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
 
         import_tensorflow()
         from stml_tf import experiment
 
-        experiment.train(loaded, catalog=catalog, run_dir=run_dir, overwrite=overwrite, resume=resume, dry_run=dry_run)
+        options = {"run_dir": run_dir, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
+        experiment.train(loaded, catalog=catalog, **data, **options)
 
 
 @main.command()

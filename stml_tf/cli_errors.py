@@ -63,8 +63,9 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
         reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
         return click.ClickException(f"The disk is full ({reason}): free some space first.")
     if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_WORKER:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return click.ClickException(
-            f"Another worker of this job cannot be reached any more ({str(error).splitlines()[0]}): end those that "
-            "still run, then start all of them again with --resume."
+            f"Another worker of this job cannot be reached ({reason}): see that TF_CONFIG names all of them and that "
+            "they can start, end those that still run, then start all of them again with --resume."
         )
     return Refused(str(error)) if isinstance(error, ValueError | OSError) else None

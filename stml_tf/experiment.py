@@ -42,7 +42,7 @@ from stml_tf.training.distribution import (
     distribute_batches,
     is_chief,
     on_all_replicas,
-    share_of_batch,
+    require_same,
     strategy_for,
     sum_over_workers,
     worker,
@@ -59,6 +59,7 @@ def train(
     recipe: Recipe,
     *,
     data_dir: Path | None = None,
+    download: bool = False,
     catalog: Catalog | None = None,
     run_dir: Path | None = None,
     saved_models: Path = Path("saved_models"),
@@ -75,6 +76,7 @@ def train(
     Args:
         recipe: What to do.
         data_dir: Where the recipe's data paths start from.
+        download: Have TensorFlow Datasets fetch what is not there.
         catalog: Images of your own making, in place of the recipe's data.
         run_dir: Folder of the run; `runs/NAME` by default.
         saved_models: Where the SavedModel goes, under the recipe's name.
@@ -99,17 +101,22 @@ def train(
     if resume and folder.metrics_file.exists():
         console.print(f"The run in {folder.path} is over: there is nothing to go on with.", soft_wrap=True)
         return folder.path
+    # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
+    in_group = 1 if recipe.learns_from_labels else recipe.sampling.num_neighbors
     # Several workers wait for each other here, so all of them have seen the run folder as it was.
-    strategy = strategy_for(recipe.training.devices, jit=recipe.training.jit)
-    catalog = catalog or open_catalog(data_dir=data_dir, **recipe.data.model_dump())
+    strategy = strategy_for(
+        recipe.training.devices,
+        recipe.images_per_step,
+        num_neighbors=in_group,
+        accumulate=recipe.training.accumulate,
+        jit=recipe.training.jit,
+    )
+    catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
     keras.utils.set_random_seed(recipe.seed)
     if recipe.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    planned = training_data(recipe, catalog).batches
-    # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
-    in_group = 1 if recipe.learns_from_labels else planned.num_neighbors
-    share_of_batch(strategy, planned.batch_size, num_neighbors=in_group, accumulate=recipe.training.accumulate)
+    steps = training_data(recipe, catalog).batches.steps_per_epoch
     devices = f", on {replicas} devices" if (replicas := strategy.num_replicas_in_sync) > 1 else ""
     describe_run(
         console,
@@ -118,8 +125,8 @@ def train(
         about=recipe.about,
         with_labels=recipe.learns_from_labels,
         network=f"{recipe.model.backbone}, {recipe.embedding}",
-        training=f"{recipe.training.epochs} epochs of {planned.steps_per_epoch} steps, each of "
-        f"{recipe.images_per_step} images in {recipe.views.num_views} views{devices}",
+        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.images_per_step} images in "
+        f"{recipe.views.num_views} views{devices}",
     )
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
@@ -131,6 +138,8 @@ def train(
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
         folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
+    left_out = [bad.index for bad in unreadable]
+    require_same(strategy, recipe=recipe.model_dump(), images=[len(train_images), len(test_images or ()), left_out])
 
     with strategy.scope():
         model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)
@@ -184,6 +193,9 @@ def train(
         )
         return retrieval if agreement is None else {**retrieval, "agreement": agreement}
 
+    kept = Checkpoints(folder.checkpoints)
+    checkpoint = kept.latest() if resume else None
+    require_same(strategy, run_folder=[checkpoint and checkpoint.path.name, folder.remembers("before_training")])
     results: dict[str, dict[str, float]] = {}
     if test_images:
         before = folder.remember("before_training", test_embeddings)
@@ -192,14 +204,14 @@ def train(
 
     summaries, stop = Summaries(folder.tensorboard if is_chief() else None), StopSignals(sum_over_workers(strategy))
     checkpoints = CheckpointCallback(
-        Checkpoints(folder.checkpoints),
+        kept,
         neighbors,
         stop=stop,
         every=recipe.training.checkpoint_steps,
         write=is_chief(),
         num_classes=num_classes,
     )
-    if resume and (checkpoint := checkpoints.checkpoints.latest()):
+    if checkpoint:
         checkpoints.resume(model, checkpoint)
         console.print(f"Going on from {checkpoint.path}", soft_wrap=True)
     else:
@@ -223,6 +235,7 @@ def train(
 
     after = test_embeddings() if test_images else None  # the last work that workers share
     if not is_chief():
+        require_same(strategy)  # waits until the first one has written everything
         return folder.path
     if test_images:
         results["after training"] = measure(after)
@@ -237,6 +250,7 @@ def train(
     summaries.close()
     saved_model = export_student(recipe, model.student, saved_models / recipe.name, results.get("after training", {}))
     folder.write_metrics({"evaluated": recipe.embedding, **results, **epochs_report(checkpoints.history)})
+    require_same(strategy)
     made = {
         "Run folder": f"{folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)",
         **({"Picture": f"{folder.picture}  (queries and their neighbours before and after)"} if test_images else {}),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from stml_tf.losses import build_loss
 from stml_tf.models import build_projection_student, build_student, computing_in
@@ -52,13 +53,13 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
 
 
 def _self_taught(recipe: Recipe) -> SelfTaughtModel:
-    return SelfTaughtModel(build_student(**recipe.model.model_dump()), **_self_taught_settings(recipe))
+    return SelfTaughtModel(build_student(**_network(recipe)), **_self_taught_settings(recipe))
 
 
 def _semi_supervised(recipe: Recipe, *, num_classes: int | None, steps_per_epoch: int) -> SemiSupervisedModel:
     supervision = recipe.supervision
     return SemiSupervisedModel(
-        build_student(**recipe.model.model_dump()),
+        build_student(**_network(recipe)),
         build_loss(supervision.loss, num_classes=num_classes, dim=recipe.model.embedding_dim, **supervision.options),
         num_labeled=supervision.num_labeled,
         weight=supervision.weight if recipe.method == "semi_supervised" else 0.0,
@@ -66,6 +67,13 @@ def _semi_supervised(recipe: Recipe, *, num_classes: int | None, steps_per_epoch
         warmup_steps=supervision.warmup_epochs * steps_per_epoch,
         **_self_taught_settings(recipe),
     )
+
+
+def _network(recipe: Recipe) -> dict[str, Any]:
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    network = recipe.model.model_dump()
+    # On one device the two kinds of BatchNorm round differently, and the plain one is quicker.
+    return {**network, "synchronize_batch_norm": several and network["synchronize_batch_norm"]}
 
 
 def _self_taught_settings(recipe: Recipe) -> dict[str, Any]:
@@ -113,7 +121,7 @@ def _projection_student(recipe: Recipe, *, batch_norm: bool) -> keras.Model:
         hidden_dim=recipe.baseline.hidden_dim,
         batch_norm=batch_norm,
         embedding=recipe.baseline.embedding,
-        **recipe.model.model_dump(exclude={"teacher_dim"}),
+        **{key: value for key, value in _network(recipe).items() if key != "teacher_dim"},
     )
 
 

@@ -122,9 +122,9 @@ class Model(Section):
     teacher_dim: int = Field(1024, ge=1, description="Dimensions of the auxiliary head that the teacher shares.")
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
     synchronize_batch_norm: bool = Field(
-        False,
+        True,
         description="On several devices, let BatchNorm normalise by the statistics of all of their images, as one "
-        "device would, and not each by its own.",
+        "device would. false: each by its own, with running statistics of its own, of which the first's are kept.",
     )
 
     @model_validator(mode="after")
@@ -237,7 +237,7 @@ class Training(Section):
     devices: Devices = Field(
         "all",
         description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
-        "names. Each batch is divided among them.",
+        "names. Each batch is divided among them; of all, as many take part as can divide it evenly.",
     )
     deterministic: bool = Field(
         False, description="Give the same result at every run, to the last bit on a CPU; slower."

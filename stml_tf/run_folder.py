@@ -93,10 +93,14 @@ class RunFolder:
         if lines and self.write:
             self.unreadable_file.write_text("".join(lines), encoding="utf-8")
 
+    def remembers(self, name: str) -> bool:
+        """Whether `remember` was asked for this before."""
+        return (self.path / f"{name}.npy").exists()
+
     def remember(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """What `compute` gives, or gave when it was first asked for: a run that goes on cannot look back."""
         path = self.path / f"{name}.npy"
-        if path.exists():
+        if self.remembers(name):
             return np.load(path)
         computed = compute()
         if self.write:

@@ -73,6 +73,7 @@ def test_train_passes_everything_on(experiment, tmp_path):
     [(name, args, kwargs)] = experiment.calls
     assert (name, args) == ("train", (load_recipe("quickstart", ["seed=7", "batch.size=40"]),))
     assert kwargs.pop("catalog").name == "glyphs"
+    assert (kwargs.pop("data_dir"), kwargs.pop("download")) == (tmp_path, False)
     assert kwargs == {"run_dir": Path("here"), "overwrite": True, "resume": True, "dry_run": True}
 
 
@@ -80,6 +81,7 @@ def test_train_does_nothing_it_was_not_told_to(experiment):
     assert call("train", "quickstart").exit_code == 0
     [(_, _, kwargs)] = experiment.calls
     del kwargs["catalog"]
+    assert (kwargs.pop("data_dir"), kwargs.pop("download")) == (None, False)
     assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "resume": False, "dry_run": False}
 
 
@@ -235,6 +237,13 @@ def test_a_full_disk_is_told_whoever_finds_it(experiment, error):
     assert re.fullmatch(r"Error: The disk is full \((?!{).*No space left.*\): free some space first\.\n", result.output)
 
 
+def test_one_of_several_workers_leaves_reading_data_until_they_have_met(experiment, monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert call("train", "quickstart", "--data-dir", str(tmp_path), "--download").exit_code == 0
+    _, _, kwargs = experiment.calls[-1]
+    assert (kwargs["catalog"], kwargs["data_dir"], kwargs["download"]) == (None, tmp_path, True)
+
+
 def test_a_lost_worker_is_told_of_where_there_are_several(experiment, monkeypatch):
     class UnavailableError(Exception):
         """As TensorFlow's is called."""
@@ -245,8 +254,8 @@ def test_a_lost_worker_is_told_of_where_there_are_several(experiment, monkeypatc
     result = call("train", "quickstart")
     assert result.exit_code == 1
     assert result.output == (
-        "Error: Another worker of this job cannot be reached any more (Socket closed): end those that still run, then "
-        "start all of them again with --resume.\n"
+        "Error: Another worker of this job cannot be reached (Socket closed): see that TF_CONFIG names all of them and "
+        "that they can start, end those that still run, then start all of them again with --resume.\n"
     )
 
 

@@ -6,8 +6,10 @@ describes the variable. All workers run the same program on the same data with t
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from textwrap import shorten
 from typing import Any
 
 import tensorflow as tf
@@ -15,35 +17,57 @@ import tensorflow as tf
 Tensor = Any
 
 
-def strategy_for(devices: str | int | Sequence[str] = "all", *, jit: bool = False) -> tf.distribute.Strategy:
+def strategy_for(
+    devices: str | int | Sequence[str],
+    batch_size: int,
+    *,
+    num_neighbors: int = 1,
+    accumulate: int = 1,
+    jit: bool = False,
+) -> tf.distribute.Strategy:
     """The strategy under whose `scope()` a model is built. With `TF_CONFIG`, call it before anything of TensorFlow.
 
     Args:
-        devices: "all" for all GPUs of this machine, or its CPU where it has none; a count of them; or their names, such
-            as `["GPU:0", "GPU:2"]`.
-        jit: Whether the training step is compiled with XLA, which several devices do not do.
+        devices: "all" for the GPUs of this machine, or its CPU where it has none: as many of them as can divide a batch
+            evenly; a count of them; or their names, such as `["GPU:0", "GPU:2"]`.
+        batch_size: Images in the global batch.
+        num_neighbors: Images in a group; a group stays on one device.
+        accumulate: Pieces in which a device takes its share of the batch.
+        jit: Whether the training step is compiled with XLA, which one device alone does.
 
     Returns:
         For one device TensorFlow's default strategy, or one that is bound to it; for several `MirroredStrategy`; with
         `TF_CONFIG`, `MultiWorkerMirroredStrategy`.
 
     Raises:
-        ValueError: If there is no such device, a choice is made where `TF_CONFIG` is set, or there are several and
-            `jit`.
+        ValueError: If there is no such device, a choice is made where `TF_CONFIG` is set, the batch cannot be divided
+            evenly, or there are several devices and `jit`.
     """
+    share = partial(share_of_batch, batch_size, num_neighbors=num_neighbors, accumulate=accumulate)
     if _tf_config():
         if devices != "all":
             raise ValueError(
                 f'training.devices: {devices!r} given; allowed where TF_CONFIG is set: "all". Hide devices from a '
                 "worker with CUDA_VISIBLE_DEVICES."
             )
-        _refuse_jit(jit, f"{worker()[1]} workers")
-        return _multi_worker()
-    chosen = _choose(devices, _available())
+        if jit:
+            raise ValueError(f"training.jit: true given; allowed on {worker()[1]} workers: false.")
+        strategy = _multi_worker()
+        share(strategy.num_replicas_in_sync, fewer="start fewer workers")
+        return strategy
+    available = _available()
+    if devices == "all":
+        fitting = (count for count in range(len(available), 1, -1) if not jit and _divides(share, count))
+        devices = next(fitting, 1)
+    chosen = _choose(devices, available)
     if len(chosen) > 1:
-        _refuse_jit(jit, f"{len(chosen)} devices")
+        if jit:
+            raise ValueError(
+                f"training.jit: true given; allowed on {len(chosen)} devices: false, or set training.devices to 1."
+            )
+        share(len(chosen), fewer="set training.devices to fewer")
         return _mirrored(tuple(chosen))
-    if chosen[0] == _available()[0]:
+    if chosen[0] == available[0]:
         return tf.distribute.get_strategy()
     return tf.distribute.OneDeviceStrategy(chosen[0])
 
@@ -61,35 +85,34 @@ def worker() -> tuple[int, int]:
     return number, max(1, chiefs + workers)
 
 
-def share_of_batch(
-    strategy: tf.distribute.Strategy, batch_size: int, *, num_neighbors: int = 1, accumulate: int = 1
-) -> int:
-    """How many images of each batch a replica gets.
+def share_of_batch(batch_size: int, devices: int, *, num_neighbors: int, accumulate: int, fewer: str) -> int:
+    """How many images of each batch a device gets.
 
     Args:
-        strategy: What `strategy_for` gave.
         batch_size: Images in the global batch.
-        num_neighbors: Images in a group; a group stays on one replica.
-        accumulate: Pieces in which a replica takes its share.
+        devices: On how many devices.
+        num_neighbors: Images in a group; a group stays on one device.
+        accumulate: Pieces in which a device takes its share.
+        fewer: What to do for fewer devices, to tell who has to choose.
 
     Raises:
-        ValueError: If the batch cannot be divided evenly.
+        ValueError: If several devices cannot divide the batch evenly.
     """
-    replicas = strategy.num_replicas_in_sync
-    unit = replicas * num_neighbors if replicas > 1 else 1
-    if batch_size % unit:
+    if devices == 1:
+        return batch_size
+    if batch_size % (unit := devices * num_neighbors):
+        of_groups = f" times sampling.num_neighbors, {devices} * {num_neighbors} = {unit}" if num_neighbors > 1 else ""
         below = batch_size - batch_size % unit
         nearest = f"{below} or {below + unit}" if below else str(unit)
         raise ValueError(
-            f"batch.size: {batch_size} given; allowed on {replicas} devices: a multiple of devices times "
-            f"sampling.num_neighbors, {replicas} * {num_neighbors} = {unit}, such as {nearest}; or set "
-            "training.devices to fewer."
+            f"A step has {batch_size} images; allowed on {devices} devices: a multiple of devices{of_groups}, such as "
+            f"{nearest}. Change batch.size (for supervised, supervision.classes_per_batch), or {fewer}."
         )
-    share = batch_size // replicas
+    share = batch_size // devices
     if share % accumulate:
         raise ValueError(
-            f"training.accumulate: {accumulate} given; allowed: a divisor of the {share} images of batch.size that "
-            f"each of {replicas} devices gets."
+            f"training.accumulate: {accumulate} given; allowed: a divisor of the {share} images of a step that each of "
+            f"{devices} devices gets; or {fewer}."
         )
     return share
 
@@ -128,7 +151,9 @@ def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribut
         A compiled function that gives what `function` does, on every worker.
     """
     if (replicas := strategy.num_replicas_in_sync) == 1:
-        return tf.function(function, reduce_retracing=True)
+        on_its_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+        place = (lambda batch: strategy.run(function, args=(batch,))) if on_its_device else function
+        return tf.function(place, reduce_retracing=True)
 
     @tf.function(reduce_retracing=True)
     def run(parts: Any) -> Tensor:
@@ -151,14 +176,36 @@ def sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[list[int]], 
     if worker()[1] == 1:
         return list
     replicas_of_worker = strategy.num_replicas_in_sync // worker()[1]
-
     gather = tf.function(lambda rows: strategy.gather(rows, axis=0))
 
     def sums(numbers: list[int]) -> list[int]:
-        rows = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([numbers]))
+        rows = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([numbers], tf.int64))
         return (gather(rows).numpy().sum(axis=0) // replicas_of_worker).tolist()
 
     return sums
+
+
+def require_same(strategy: tf.distribute.Strategy, **seen: Any) -> None:
+    """Let the workers wait for each other, and go on only if they see the same. All workers must call it together.
+
+    Workers that differ, in the checkpoint they go on from say, would train on without a word, or wait for ever.
+
+    Args:
+        strategy: What `strategy_for` gave.
+        seen: What is seen, under its name; `repr` tells whether it is the same.
+
+    Raises:
+        ValueError: If another worker sees something else.
+    """
+    workers = worker()[1]
+    own = [zlib.crc32(repr(value).encode()) for value in seen.values()]
+    for (name, value), number, total in zip(seen.items(), own, sum_over_workers(strategy)([*own, 0]), strict=False):
+        if total != workers * number:
+            shown = shorten(repr(value), 200)
+            raise ValueError(
+                f"The {workers} workers do not see the same {name.replace('_', ' ')}: {shown} here. Give all of them "
+                "the same recipe and data, and a --run-dir on storage that all of them see."
+            )
 
 
 # Each strategy numbers its exchanges between devices from the start, and those of a second one in the same process are
@@ -183,9 +230,12 @@ def _tf_config() -> dict[str, Any]:
         ) from None
 
 
-def _refuse_jit(jit: bool, devices: str) -> None:
-    if jit:
-        raise ValueError(f"training.jit: true given; allowed on {devices}: false, or set training.devices to 1.")
+def _divides(share: Callable[..., int], devices: int) -> bool:
+    try:
+        share(devices, fewer="")
+    except ValueError:
+        return False
+    return True
 
 
 def _available() -> list[str]:
@@ -194,8 +244,6 @@ def _available() -> list[str]:
 
 
 def _choose(devices: str | int | Sequence[str], available: list[str]) -> list[str]:
-    if devices == "all":
-        return available
     if isinstance(devices, int):
         chosen = available[:devices]
         fits = len(chosen) == devices >= 1

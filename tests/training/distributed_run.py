@@ -25,7 +25,7 @@ from tests.training.tiny_student import logical_cpus, weights_of
 def main(result: str) -> None:
     number, count = worker()
     logical_cpus(2 // count)
-    strategy = strategy_for()
+    strategy = strategy_for("all", 8)
     keras.utils.set_random_seed(3)
     with strategy.scope():
         student = build_student("conv4", embedding_dim=4, teacher_dim=6, synchronize_batch_norm=True)

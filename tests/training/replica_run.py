@@ -36,7 +36,7 @@ CASES = {
 
 
 def train(devices, optimizers, student, options):
-    strategy = strategy_for(devices)
+    strategy = strategy_for(devices, 8)
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = SelfTaughtModel(tiny_student(**student), num_neighbors=2, momentum=0.9, **options)
@@ -47,7 +47,7 @@ def train(devices, optimizers, student, options):
 
 def weights_before_and_after_the_gathering(devices):
     """Gradients of a loss over gathered rows by what makes the rows, and by what follows."""
-    strategy = strategy_for(devices)
+    strategy = strategy_for(devices, 8)
     replicas = strategy.num_replicas_in_sync
     keras.utils.set_random_seed(1)
     with strategy.scope():
@@ -82,7 +82,7 @@ def main(replicas: int, result: str) -> None:
         for number, value in enumerate(weights_before_and_after_the_gathering(devices)):
             found[f"gathered/{label}/{number}"] = np.asarray(value)
 
-    strategy = strategy_for("all")
+    strategy = strategy_for("all", 8)
     images = np.random.default_rng(0).normal(size=(7, 16, 16, 3)).astype(np.float32)
     with strategy.scope():
         student = tiny_student()

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from stml_tf.training.distribution import is_chief, share_of_batch, strategy_for, worker
+from stml_tf.training.distribution import is_chief, require_same, share_of_batch, strategy_for, worker
 
 # Kernels of oneDNN round differently for batches of different sizes, which a ReLU or a maximum now and then magnifies.
 ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -118,42 +119,95 @@ def test_two_workers_train_as_two_replicas_of_one_process_do(tmp_path):
         np.testing.assert_allclose(first[key], alone[key], rtol=1e-5, atol=1e-6, err_msg=key)
 
 
-class FourReplicas:
-    num_replicas_in_sync = 4
+FEWER = "set training.devices to fewer"
 
 
 @pytest.mark.parametrize(
     ("batch", "options", "message"),
     [
-        (30, {"num_neighbors": 5}, r"30 given; .* 4 devices: .* 4 \* 5 = 20, such as 20 or 40"),
-        (8, {"num_neighbors": 5}, "8 given; .* such as 20; or set training.devices to fewer"),
-        (40, {"num_neighbors": 5, "accumulate": 3}, "accumulate: 3 given; allowed: a divisor of the 10 images"),
+        (
+            30,
+            {"num_neighbors": 5},
+            r"has 30 images; .* 4 devices: .* times .*num_neighbors, 4 \* 5 = 20, such as 20 or 40",
+        ),
+        (
+            8,
+            {"num_neighbors": 5},
+            r"has 8 images; .* such as 20\. Change batch.size .*, or set training.devices to fewer",
+        ),
+        (
+            30,
+            {},
+            r"has 30 images; allowed on 4 devices: a multiple of devices, such as 28 or 32\. Change batch.size \(for s",
+        ),
+        (
+            40,
+            {"num_neighbors": 5, "accumulate": 3},
+            "accumulate: 3 given; allowed: a divisor of the 10 images of a step",
+        ),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(batch, options, message):
     with pytest.raises(ValueError, match=message):
-        share_of_batch(FourReplicas(), batch, **options)
+        share_of_batch(batch, 4, **{"num_neighbors": 1, "accumulate": 1, **options}, fewer=FEWER)
 
 
-def test_one_device_takes_any_batch():
-    assert share_of_batch(tf.distribute.get_strategy(), 10, num_neighbors=6, accumulate=2) == 10
+def test_a_device_gets_its_share():
+    assert share_of_batch(40, 4, num_neighbors=5, accumulate=2, fewer=FEWER) == 10
+    assert share_of_batch(10, 1, num_neighbors=6, accumulate=2, fewer=FEWER) == 10, "one device takes any batch"
 
 
-def test_a_replica_gets_its_share():
-    assert share_of_batch(FourReplicas(), 40, num_neighbors=5, accumulate=2) == 10
+@pytest.mark.parametrize(
+    ("options", "devices"),
+    [({}, 8), ({"num_neighbors": 5}, 8), ({"num_neighbors": 4}, 6), ({"accumulate": 7}, 1), ({"jit": True}, 1)],
+)
+def test_of_all_devices_as_many_take_part_as_can_divide_a_batch(monkeypatch, options, devices):
+    module = "stml_tf.training.distribution"
+    monkeypatch.setattr(f"{module}._available", lambda: [f"GPU:{number}" for number in range(8)])
+    monkeypatch.setattr(f"{module}._mirrored", len)
+    chosen = strategy_for("all", 120, **options)
+    assert chosen == devices if devices > 1 else chosen is tf.distribute.get_strategy()
+
+
+def test_devices_that_are_named_or_counted_have_to_divide_a_batch(monkeypatch):
+    monkeypatch.setattr("stml_tf.training.distribution._available", lambda: [f"GPU:{number}" for number in range(8)])
+    for devices in (8, ["GPU:0", "GPU:1", "GPU:2", "GPU:3", "GPU:4", "GPU:5", "GPU:6"]):
+        with pytest.raises(
+            ValueError, match=r"A step has 120 images; allowed on [87] devices: .* training.devices to fewer"
+        ):
+            strategy_for(devices, 120, num_neighbors=4)
 
 
 def test_one_device_needs_no_strategy():
     available = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     first = available[0].name.removeprefix("/device:")
     for devices in (1, [first], first):
-        assert strategy_for(devices) is tf.distribute.get_strategy()
+        assert strategy_for(devices, 8) is tf.distribute.get_strategy()
 
 
 @pytest.mark.parametrize("devices", [0, 99, ["TPU:7"], [], ["CPU:0", "CPU:0"], "gpu"])
 def test_devices_that_do_not_exist_are_refused(devices):
     with pytest.raises(ValueError, match=r'given; allowed: "all", a count from 1 to \d+, or a list of different names'):
-        strategy_for(devices)
+        strategy_for(devices, 8)
+
+
+@pytest.mark.parametrize(("mine", "others"), [([3, 0], [3, 0]), ([3, 0], [3, 1]), (None, ["epoch-0001"])])
+def test_workers_that_see_something_else_are_refused(monkeypatch, mine, others):
+    module = "stml_tf.training.distribution"
+    monkeypatch.setattr(f"{module}.worker", lambda: (0, 2))
+    other = [zlib.crc32(repr("recipe").encode()), zlib.crc32(repr(others).encode()), 0]
+    monkeypatch.setattr(
+        f"{module}.sum_over_workers", lambda _: lambda own: [a + b for a, b in zip(own, other, strict=True)]
+    )
+    if mine == others:
+        require_same(None, recipe="recipe", run_folder=mine)
+        return
+    with pytest.raises(ValueError, match=r"The 2 workers do not see the same run folder: .* here\. Give all of them"):
+        require_same(None, recipe="recipe", run_folder=mine)
+
+
+def test_a_worker_alone_agrees_with_itself():
+    require_same(tf.distribute.get_strategy(), recipe={"seed": 0}, images=None)
 
 
 def test_xla_is_refused_on_several_devices(monkeypatch):
@@ -161,11 +215,11 @@ def test_xla_is_refused_on_several_devices(monkeypatch):
     with pytest.raises(
         ValueError, match=r"training.jit: true given; allowed on 2 devices: false, or set .*devices to 1"
     ):
-        strategy_for("all", jit=True)
+        strategy_for(2, 8, jit=True)
     config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(ValueError, match=r"training.jit: true given; allowed on 2 workers: false"):
-        strategy_for(jit=True)
+        strategy_for("all", 8, jit=True)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +248,4 @@ def test_devices_are_not_chosen_where_workers_are(monkeypatch):
     config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(ValueError, match=r'training.devices: 2 given; allowed where TF_CONFIG is set: "all"'):
-        strategy_for(2)
+        strategy_for(2, 8)
