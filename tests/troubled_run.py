@@ -55,37 +55,27 @@ def killed_in_write(number):
     before(np, "savez", half)
 
 
-def killed_at(step):
+def at_step(step, happen):
     steps = []
 
     def count(*_):
         steps.append(0)
         if len(steps) == step:
-            die()
+            happen()
 
     before(CheckpointCallback, "on_train_batch_end", count)
 
 
+def killed_at(step):
+    at_step(step, die)
+
+
 def signalled(name, step):
-    steps = []
-
-    def send(*_):
-        steps.append(0)
-        if len(steps) == step:
-            os.kill(os.getpid(), getattr(signal, name))
-
-    before(CheckpointCallback, "on_train_batch_end", send)
+    at_step(step, lambda: os.kill(os.getpid(), getattr(signal, name)))
 
 
 def disk_full_at(step):
-    steps = []
-
-    def fill(*_):
-        steps.append(0)
-        if len(steps) == step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-
-    before(CheckpointCallback, "on_train_batch_end", fill)
+    at_step(step, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY)))
 
 
 if __name__ == "__main__":
