@@ -1,20 +1,18 @@
 """From a recipe to a trained, measured and exported network. Reads from top to bottom."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.catalog import Catalog
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.inspection import readable_catalog
-from stml_tf.data.loader import evaluation_batches, pixels_of, training_batches
-from stml_tf.data.transforms import evaluation_view, random_view
+from stml_tf.data.loader import pixels_of, training_batches
+from stml_tf.data.transforms import random_view
 from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
 from stml_tf.methods import build_model
 from stml_tf.models import preprocessing
@@ -30,10 +28,9 @@ from stml_tf.monitoring import (
     mean_agreement,
     metrics_table,
 )
+from stml_tf.network_use import embedder, export_student, fixed_views
 from stml_tf.recipe import Recipe
 from stml_tf.run_folder import RunFolder
-from stml_tf.serving.export import export_saved_model
-from stml_tf.serving.quantization import Int8Network
 from stml_tf.training import SelfTaughtModel
 from stml_tf.training.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.training.checkpoint_callback import CheckpointCallback
@@ -41,7 +38,6 @@ from stml_tf.training.checkpoints import Checkpoints
 from stml_tf.training.distribution import (
     distribute_batches,
     is_chief,
-    on_all_replicas,
     require_same,
     strategy_for,
     sum_over_workers,
@@ -51,7 +47,6 @@ from stml_tf.training.resumable_fit import fit_from
 from stml_tf.training.stop_signals import StopSignals
 from stml_tf.training_data import training_data
 
-EMBEDDING_BATCH = 256
 AGREEMENT_BATCHES = 3
 
 
@@ -260,54 +255,3 @@ def train(
     for what, where in made.items():
         console.print(f"{what:<11} {where}", soft_wrap=True)
     return folder.path
-
-
-def embedder(
-    student: keras.Model, output: int = 0, strategy: tf.distribute.Strategy | None = None
-) -> Callable[[Any], tf.Tensor]:
-    """The student's embedding (output 0) or `g` (output 1) of preprocessed images, as a compiled function."""
-    return on_all_replicas(
-        lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
-    )
-
-
-def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:
-    """One preprocessed view of every image, as evaluation and neighbour search see it."""
-    size = recipe.evaluation.size or recipe.views.size
-    return evaluation_batches(
-        images,
-        batch_size=EMBEDDING_BATCH,
-        view=partial(evaluation_view, size=size, resize=recipe.evaluation.resize),
-        preprocess=preprocessing(recipe.model.backbone),
-    )
-
-
-def export_student(
-    recipe: Recipe,
-    student: keras.Model | Int8Network,
-    out: Path,
-    metrics: dict[str, float],
-    *,
-    quantization: dict[str, Any] | None = None,
-    **options: Any,
-) -> Path:
-    """Write the student as the next version of a SavedModel; returns the version's folder.
-
-    `options` are further ones of `export_saved_model`, such as `dtype`.
-    """
-    return export_saved_model(
-        student,
-        out,
-        size=recipe.evaluation.size or recipe.views.size,
-        resize=recipe.evaluation.resize,
-        preprocess=preprocessing(recipe.model.backbone),
-        metadata={
-            "name": recipe.name,
-            "about": recipe.about,
-            "data": recipe.data.model_dump_json(),
-            "recipe": recipe.model_dump(mode="json"),
-            "metrics": metrics,
-            **({"quantization": quantization} if quantization else {}),
-        },
-        **options,
-    )

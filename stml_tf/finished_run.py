@@ -12,8 +12,8 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.datasets import open_catalog
 from stml_tf.data.loader import pixels_of
 from stml_tf.evaluation import embed, query_gallery_metrics
-from stml_tf.experiment import embedder, export_student, fixed_views
 from stml_tf.methods import build_model
+from stml_tf.network_use import embedder, export_student, fixed_views
 from stml_tf.recipe import Recipe, load_recipe
 from stml_tf.run_folder import RunFolder
 from stml_tf.serving.export import embedding_network
