@@ -45,7 +45,7 @@ setup(
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
     },
-    entry_points={"console_scripts": ["stml-tf = stml_tf.cli:main"]},
+    entry_points={"console_scripts": ["stml-tf = stml_tf.cli.main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "License :: OSI Approved :: MIT License",

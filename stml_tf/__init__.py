@@ -11,10 +11,10 @@ __version__ = "0.1.0"
 __all__ = ["evaluate", "export", "load_recipe", "train"]
 
 _HOMES = {
-    "load_recipe": "stml_tf.recipe",
-    "train": "stml_tf.experiment",
-    "evaluate": "stml_tf.finished_run",
-    "export": "stml_tf.finished_run",
+    "load_recipe": "stml_tf.recipe.recipe",
+    "train": "stml_tf.runs.train",
+    "evaluate": "stml_tf.runs.evaluate",
+    "export": "stml_tf.runs.evaluate",
 }
 
 

@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.toy_network import other_model, photographs, toy_model  # noqa: F401 (fixtures of search, export and cli)
+
 GOLDENS = Path(__file__).with_name("goldens")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import normalized_mutual_info_score
 
-from stml_tf.neighbors import neighbor_chunks
+from stml_tf.evaluation.neighbors import neighbor_chunks
 
 __all__ = ["retrieval_metrics"]
 
@@ -48,7 +48,7 @@ def retrieval_metrics(
 
     Raises:
         ValueError: For labels that do not fit the embeddings, a K below 1, half a gallery, embeddings that
-            `stml_tf.neighbors` refuses, or if no query has a match.
+            `stml_tf.evaluation.neighbors` refuses, or if no query has a match.
     """
     embeddings = np.asarray(embeddings)
     labels = _checked_labels(labels, embeddings, "labels")

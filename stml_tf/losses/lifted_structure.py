@@ -10,9 +10,9 @@ import keras
 from keras import ops
 
 from stml_tf.losses.cosine import unit_rows
+from stml_tf.losses.geometry import distances
 from stml_tf.losses.label_pairs import label_pairs, masked_logsumexp, masked_mean
 from stml_tf.losses.options import require_positive
-from stml_tf.pairwise import distances
 
 Tensor = Any
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from stml_tf.pairwise import relative_distances
+from stml_tf.losses.geometry import relative_distances
 
 Tensor = Any
 

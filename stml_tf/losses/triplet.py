@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from stml_tf.losses.cosine import unit_rows
+from stml_tf.losses.geometry import distances, squared_distances
 from stml_tf.losses.label_pairs import label_pairs, masked_mean
 from stml_tf.losses.options import require_known, require_positive
-from stml_tf.pairwise import distances, squared_distances
 
 Tensor = Any
 

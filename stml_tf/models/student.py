@@ -9,7 +9,7 @@ import h5py
 import keras
 from keras import layers
 
-from stml_tf.models.backbones import build_backbone, load_weights_file
+from stml_tf.models.backbones.by_name import build_backbone, load_weights_file
 
 EMBEDDING_HEAD = "f"
 AUXILIARY_HEAD = "g"

@@ -1,6 +1,6 @@
 """What a person sees of a run: progress and tables on the terminal, curves in TensorBoard, pictures of retrieval."""
 
-from stml_tf.monitoring.agreement import mean_agreement, pseudo_label_agreement
+from stml_tf.evaluation.agreement import mean_agreement, pseudo_label_agreement
 from stml_tf.monitoring.figures import figure_to_png, learning_figure, pick_queries, retrieval_figure, save_figure
 from stml_tf.monitoring.progress import ProgressCallback, inspection_progress
 from stml_tf.monitoring.report import describe_run, epochs_report, metrics_table

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stml_tf.neighbors import nearest_neighbors
+from stml_tf.evaluation.neighbors import nearest_neighbors
 
 __all__ = ["figure_to_png", "learning_figure", "pick_queries", "retrieval_figure", "save_figure"]
 

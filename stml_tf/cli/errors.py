@@ -1,0 +1,71 @@
+"""How a command ends that cannot do what it was asked: in one message, without a traceback."""
+
+import errno
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from stml_tf.cli.quiet import hush_tensorflow
+
+verbose_option = click.option(
+    "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
+)
+# TensorFlow's errors by name, as this module does without it.
+LOST_WORKER = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError")
+DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+
+
+class Refused(click.ClickException):
+    """What was asked for cannot be done as it was given."""
+
+    exit_code = 2
+
+
+@contextmanager
+def errors_as_messages(verbose: bool) -> Iterator[None]:
+    """Tell of an error in one message.
+
+    The exit status is 2 for what is refused, 1 where a run had to stop, and 128 plus the signal that interrupted it.
+    """
+    if not verbose:
+        hush_tensorflow()
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        told = _as_message(error)
+        if told is None:
+            raise
+        if verbose:
+            click.echo(traceback.format_exc(), err=True)
+        raise told from error
+
+
+def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
+    """What to raise in place of an error that is to be expected; None for a fault of the program."""
+    if isinstance(error, RuntimeError):
+        from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
+
+        if isinstance(error, TrainingInterrupted):
+            click.echo(str(error), err=True)
+            return SystemExit(error.exit_status)
+        if isinstance(error, TrainingStopped):
+            return click.ClickException(str(error))
+    # By its words, as TensorFlow writes summaries and SavedModels itself, and has errors of its own.
+    full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
+    if full:
+        reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
+        return click.ClickException(f"The disk is full ({reason}): free some space first.")
+    if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_WORKER:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return click.ClickException(
+            f"Another worker of this job cannot be reached ({reason}): see that TF_CONFIG names all of them and that "
+            "they can start, end those that still run, then start all of them again with --resume."
+        )
+    return Refused(str(error)) if isinstance(error, ValueError | OSError) else None

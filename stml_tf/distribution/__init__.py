@@ -1,0 +1,1 @@
+"""Several devices and several machines, and batches that are computed in pieces."""

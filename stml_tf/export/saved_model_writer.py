@@ -1,0 +1,150 @@
+"""Writes an embedding network as a SavedModel that needs nothing but TensorFlow: bytes in, embeddings out."""
+
+import datetime
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+import stml_tf
+from stml_tf.data.transforms import evaluation_view
+from stml_tf.export.model_card import render_model_card
+from stml_tf.export.quantization import Int8Network
+
+Tensor = Any
+
+
+def export_saved_model(
+    student: keras.Model | Int8Network,
+    out_dir: Path | str,
+    *,
+    size: int,
+    resize: int | None = None,
+    preprocess: Callable[[Tensor], Tensor],
+    normalize: bool = True,
+    dtype: Literal["float32", "float16"] = "float32",
+    batch_size: int = 64,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the next numbered version of a SavedModel under `out_dir`, as TensorFlow Serving expects it.
+
+    Signature `serving_default`: `image_bytes` [batch] string, encoded images of any size (JPEG, PNG, GIF's first frame,
+    BMP in true colour, WebP). Signature `pixels`: `pixels` [batch, height, width, 3] uint8, RGB, any height and width.
+    Both return `embedding` [batch, dim] of what the evaluation sees: the same view, the same preprocessing. A batch may
+    have any size, none included.
+
+    Beside the network, in `assets.extra/`, lie `metadata.json`, `recipe.json` (where the metadata hold a recipe) and
+    the model card, `model_card.md`.
+
+    Args:
+        student: preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything); or an 8-bit network.
+        out_dir: folder of the versions; made if it is missing.
+        size: side of the network's input in pixels.
+        resize: length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
+        preprocess: [batch, size, size, 3] float32 in 0 to 255 -> what the student takes.
+        normalize: whether to L2-normalise the embeddings.
+        dtype: of the embeddings; the network itself computes as it was built.
+        batch_size: most images that pass through the network at once; a larger batch is embedded in parts, so that
+            memory is bounded whatever a client sends.
+        metadata: JSON values to keep with the network; the model card shows `name`, `about`, `data` (text), `recipe`
+            `metrics` (tables) and `quantization` (as `stml_tf.runs.evaluate` measures it).
+
+    Returns:
+        The version's folder, such as `out_dir/1`. An existing version is never overwritten.
+
+    Raises:
+        ValueError: `size` or `batch_size` is below 1, or `resize` below `size`.
+    """
+    resize = resize or size
+    network = student if isinstance(student, Int8Network) else embedding_network(student)
+    embedding_dim = int(network.output_shape[-1])
+    if size < 1:
+        raise ValueError(f"Cannot export: size must be 1 or more, but {size} was given.")
+    if batch_size < 1:
+        raise ValueError(f"Cannot export: batch_size must be 1 or more, but {batch_size} was given.")
+    if resize < size:
+        raise ValueError(f"Cannot export: resize must be at least size = {size}, but {resize} was given.")
+
+    def embed(images: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        def view(image: Tensor) -> Tensor:
+            return evaluation_view(decode(image), size=size, resize=resize)
+
+        def embed_part(start: Tensor) -> Tensor:
+            part = images[start : start + batch_size]
+            views = tf.map_fn(view, part, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
+            embeddings = ops.cast(network(preprocess(views), training=False), "float32")
+            return ops.cast(ops.normalize(embeddings, axis=-1, epsilon=1e-12) if normalize else embeddings, dtype)
+
+        # No images are no parts: TensorFlow's convolutions do not take an empty batch.
+        starts = tf.range(0, tf.shape(images)[0], batch_size)
+        spec = tf.RaggedTensorSpec([None, embedding_dim], dtype, ragged_rank=0)
+        parts = tf.map_fn(embed_part, starts, fn_output_signature=spec, parallel_iterations=1)
+        return {"embedding": tf.reshape(parts.values, [-1, embedding_dim])}  # The values of no parts have no width.
+
+    def embed_bytes(image_bytes: Tensor) -> dict[str, Tensor]:
+        return embed(image_bytes, _decode)
+
+    def embed_pixels(pixels: Tensor) -> dict[str, Tensor]:
+        return embed(pixels, lambda image: image)
+
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint("serving_default", embed_bytes, [tf.TensorSpec([None], tf.string, name="image_bytes")])
+    archive.add_endpoint("pixels", embed_pixels, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")])
+
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    version = 1 + max((int(path.name) for path in out_dir.iterdir() if path.name.isdecimal()), default=0)
+    partial = out_dir / f".{version}.partial"  # No number: a server that watches the folder must not see half a model.
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        archive.write_out(str(partial), verbose=False)
+        _write_extras(
+            partial / "assets.extra",
+            {
+                **(metadata or {}),
+                "embedding_dim": embedding_dim,
+                "size": size,
+                "resize": resize,
+                "normalize": normalize,
+                "dtype": dtype,
+                "batch_size": batch_size,
+                "version": version,
+                "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "software": {"stml_tf": stml_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+            },
+        )
+        return partial.rename(out_dir / str(version))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def embedding_network(student: keras.Model) -> keras.Model:
+    """What is exported of a student: preprocessed images -> its first output. The auxiliary head stays behind."""
+    return keras.Model(student.inputs[0], student.outputs[0])
+
+
+def _decode(content: Tensor) -> Tensor:
+    # The accurate transform gives Pillow's pixels exactly; TensorFlow's default is off by up to 12.
+    return tf.cond(
+        tf.io.is_jpeg(content),
+        lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+    )
+
+
+def _write_extras(folder: Path, metadata: Mapping[str, Any]) -> None:
+    folder.mkdir()
+    files = {"metadata.json": _to_json(metadata), "model_card.md": render_model_card(metadata)}
+    if "recipe" in metadata:
+        files["recipe.json"] = _to_json(metadata["recipe"])
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

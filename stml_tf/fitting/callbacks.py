@@ -1,0 +1,104 @@
+"""What happens around the steps: neighbours anew, measuring, and stopping when numbers go wrong."""
+
+import math
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from stml_tf.evaluation.neighbors import nearest_neighbors
+
+
+class TrainingStopped(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to do."""
+
+
+class TrainingInterrupted(RuntimeError):
+    """A signal asked training to stop, and it did; the message says how to go on.
+
+    Args:
+        message: For people.
+        received: The signal.
+
+    Attributes:
+        exit_status: What a process ends with that such a signal has stopped.
+    """
+
+    def __init__(self, message: str, received: signal.Signals) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + received
+
+
+class NeighborBatchesCallback(keras.callbacks.Callback):
+    """Finds every image's nearest neighbours at the start of an epoch and lays out its batches.
+
+    Args:
+        embed: Gives the student's `g` of all training images, `[num_images, teacher_dim]`, Euclidean, not normalised.
+        batches: From the epoch's number and the neighbours `[num_images, num_neighbors]`, each image itself first, to
+            `[steps_per_epoch, batch_size]` image indices. Without neighbours to find it is given None.
+        num_neighbors: Images in a group, the query included; with 1 nothing is embedded and searched.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[], np.ndarray],
+        batches: Callable[[int, np.ndarray | None], np.ndarray],
+        *,
+        num_neighbors: int,
+    ) -> None:
+        super().__init__()
+        self.embed = embed
+        self.batches = batches
+        self.num_neighbors = num_neighbors
+        self._current: tuple[int, np.ndarray] | None = None
+        self._goes_on = False
+
+    def go_on(self, epoch: int, batches: np.ndarray) -> None:
+        """Keep the batches `[steps_per_epoch, batch_size]` of an epoch that has begun already, when it begins again."""
+        self._current, self._goes_on = (epoch, batches), True
+
+    def current(self) -> tuple[int, np.ndarray]:
+        """The epoch that runs, and its batches: what `training_batches` asks for."""
+        if self._current is None:
+            raise ValueError("No epoch has begun: give this callback to `fit` before its dataset is iterated.")
+        return self._current
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._goes_on:
+            self._goes_on = False
+            return
+        neighbors = None
+        if self.num_neighbors > 1:
+            _, neighbors = nearest_neighbors(self.embed(), k=self.num_neighbors)
+        self._current = (epoch, self.batches(epoch, neighbors))
+
+
+class MeasureCallback(keras.callbacks.Callback):
+    """Adds what `measure` returns to the logs of each epoch. Stands before the callbacks that read the logs."""
+
+    def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
+        super().__init__()
+        self.measure = measure
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs.update(self.measure())
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Stops a run whose loss or gradient is no longer a number, before a checkpoint keeps it.
+
+    Raises:
+        TrainingStopped: From the first step after which a logged value is NaN or infinite.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        bad = [name for name, value in (logs or {}).items() if not math.isfinite(float(value))]
+        if bad:
+            step = int(self.model.optimizer.iterations.numpy())
+            raise TrainingStopped(
+                f"Training stopped at step {step}: {', '.join(bad)} became NaN or infinite. The checkpoints of the "
+                "epochs before are intact. Lower optimizer.learning_rate, or give schedule.warmup_epochs."
+            )

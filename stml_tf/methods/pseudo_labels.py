@@ -1,0 +1,116 @@
+"""Soft pseudo labels: how likely two images are of the same class, as the teacher's embedding space tells.
+
+Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, equations 1 to 5.
+Everything is a mask or a matrix product over the batch; nothing here carries gradient.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from stml_tf.losses.geometry import squared_distances
+
+Tensor = Any
+
+
+class SelfTaughtSimilarity(NamedTuple):
+    """Three `[batch, batch]` float32 tensors in [0, 1]; `combined` is the pseudo label."""
+
+    pairwise: Tensor
+    contextual: Tensor
+    combined: Tensor
+
+
+def self_taught_similarity(
+    teacher_embeddings: Tensor, image_ids: Tensor, *, num_neighbors: int, sigma: float
+) -> SelfTaughtSimilarity:
+    """Predict for each pair of rows how likely both show the same class.
+
+    Args:
+        teacher_embeddings: `[batch, dim]`, any float dtype, normalised here.
+        image_ids: `[batch]` integers; rows with the same id are views of one image.
+        num_neighbors: Size of a row's neighbourhood in rows, itself included: neighbours wanted times views.
+        sigma: Bandwidth of the Gaussian on squared distances; smaller is stricter.
+
+    Returns:
+        Pairwise similarity, contextual similarity (symmetric), and their mean, each `[batch, batch]` float32.
+
+    Raises:
+        ValueError: If `num_neighbors` is below 1 or above the batch, or `sigma` is not positive.
+    """
+    batch = teacher_embeddings.shape[0]
+    if num_neighbors < 1 or (batch is not None and num_neighbors > batch):
+        raise ValueError(
+            f"num_neighbors={num_neighbors} must be between 1 and the {batch} rows of the batch; "
+            "lower num_neighbors or raise the batch size."
+        )
+    if not sigma > 0:
+        raise ValueError(f"sigma={sigma} must be positive.")
+    teacher_embeddings = ops.stop_gradient(ops.cast(teacher_embeddings, "float32"))
+    pairwise = pairwise_similarity(teacher_embeddings, sigma=sigma)
+    contextual = contextual_similarity(pairwise, image_ids, num_neighbors=num_neighbors)
+    return SelfTaughtSimilarity(pairwise, contextual, (pairwise + contextual) / 2.0)
+
+
+def pairwise_similarity(embeddings: Tensor, *, sigma: float) -> Tensor:
+    """Gaussian similarity of normalised rows (equation 1).
+
+    Args:
+        embeddings: `[batch, dim]` float32, normalised here; a row of zeros stays at the origin.
+        sigma: Bandwidth.
+
+    Returns:
+        `[batch, batch]` float32 in [exp(-4 / sigma), 1], 1 on the diagonal.
+    """
+    norms = ops.norm(embeddings, axis=1, keepdims=True)
+    return ops.exp(-squared_distances(ops.divide_no_nan(embeddings, norms)) / sigma)
+
+
+def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors: int) -> Tensor:
+    """How much the neighbourhoods of two rows overlap (equations 2 to 4).
+
+    Args:
+        pairwise: `[batch, batch]` float32 in [0, 1], larger is closer.
+        image_ids: `[batch]` integers; views of one image count as each other's nearest neighbours.
+        num_neighbors: Neighbourhood size in rows, the row itself included.
+
+    Returns:
+        `[batch, batch]` float32 in [0, 1], symmetric.
+    """
+    rows = ops.shape(pairwise)[0]
+    same_image = image_ids[:, None] == image_ids[None, :]
+    ranking = ops.where(same_image, 1.0, pairwise)
+    # The row itself outranks its other views, so that it is in its own neighbourhood however often an image repeats.
+    ranking = ranking + ops.eye(rows, dtype="float32")
+    _, neighbors = ops.top_k(ranking, num_neighbors)
+
+    neighbor_mask = _membership(neighbors, rows)
+    reciprocal = neighbor_mask * ops.transpose(neighbor_mask)
+    shared = ops.matmul(reciprocal, ops.transpose(reciprocal))
+    overlap = reciprocal * ops.divide_no_nan(shared, ops.sum(reciprocal, axis=1, keepdims=True))
+
+    # Query expansion over the nearer half. Python's round is half-to-even, as numpy's, which the reference uses.
+    half = max(1, round(num_neighbors / 2))
+    expanded = ops.matmul(_membership(neighbors[:, :half], rows), overlap) / half
+    return (expanded + ops.transpose(expanded)) / 2.0
+
+
+def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
+    """Put the truth in the place of predictions wherever it is known.
+
+    Args:
+        similarity: `[batch, batch]` float32, predictions.
+        labels: `[batch]` integers, the classes; below 0 where a row's class is not known.
+
+    Returns:
+        `[batch, batch]` float32: 1 or 0 for pairs of rows that are both labelled, the prediction for all others.
+    """
+    same_class = ops.cast(labels[:, None] == labels[None, :], "float32")
+    known = labels >= 0
+    return ops.where(known[:, None] & known[None, :], same_class, similarity)
+
+
+def _membership(indices: Tensor, size: Any) -> Tensor:
+    """`[batch, k]` column indices -> `[batch, size]` float32 mask of 0 and 1."""
+    columns = ops.arange(size, dtype="int32")
+    return ops.cast(ops.any(ops.cast(indices, "int32")[:, :, None] == columns, axis=1), "float32")

@@ -1,0 +1,157 @@
+"""The model that teaches itself: student, teacher, and the step that trains both.
+
+Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, algorithm 1.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from stml_tf.distribution.accumulation import embed_in_pieces, forward
+from stml_tf.distribution.replicas import gather_rows
+from stml_tf.losses import relaxed_contrastive_loss, self_distillation_loss
+from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
+from stml_tf.methods.student_teacher import StudentTeacherModel
+
+Tensor = Any
+
+SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share")
+
+
+@keras.saving.register_keras_serializable("stml_tf")
+class SelfTaughtModel(StudentTeacherModel):
+    """A student that learns from a moving average of itself.
+
+    `fit` takes pairs of views `[batch, num_views, height, width, channels]` and image ids `[batch]`, as
+    `training_batches` makes them. Calling the model gives the student's `(f, g)`.
+
+    Args:
+        student: What `build_student` returns.
+        num_neighbors: Images in a neighbourhood, the image itself included; times views, this is the paper's k.
+        sigma: Bandwidth of the pairwise similarity.
+        delta: Margin of the relaxed contrastive loss.
+        momentum: Share of the teacher that stays at each step, in [0, 1).
+        teacher_start: "student" or "independent", see `build_teacher`.
+        teacher_center: Whether the batch's mean is taken off the teacher's embeddings before they are compared. The
+            losses see differences of embeddings alone, so nothing holds that mean in place, yet it takes part in the
+            teacher's angles: as it grows all pairs look alike, and a small `sigma` makes that feed on itself. The paper
+            does not centre.
+        teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
+        accumulate: In how many equal pieces a device embeds its part of the batch. The similarity and the losses are
+            over the whole batch all the same.
+        logged: Names of what `train_step` logs, for those who write another.
+
+    Raises:
+        ValueError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        *,
+        num_neighbors: int = 5,
+        sigma: float = 3.0,
+        delta: float = 1.0,
+        momentum: float = 0.999,
+        teacher_start: str = "student",
+        teacher_center: bool = False,
+        teacher_update: str = "after",
+        accumulate: int = 1,
+        logged: tuple[str, ...] = SELF_TAUGHT_LOGS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(student, momentum=momentum, teacher_start=teacher_start, logged=logged, **kwargs)
+        if teacher_update not in ("after", "before"):
+            raise ValueError(f'The teacher moves "after" or "before" the optimizer\'s step, not {teacher_update!r}.')
+        if accumulate < 1:
+            raise ValueError(f"accumulate={accumulate} must be 1 or more pieces.")
+        self.num_neighbors = num_neighbors
+        self.sigma = sigma
+        self.delta = delta
+        self.teacher_center = teacher_center
+        self.teacher_update = teacher_update
+        self.accumulate = accumulate
+
+    def pseudo_labels(self, views: Tensor, image_ids: Tensor) -> SelfTaughtSimilarity:
+        """The teacher's opinion of a batch; within a replica of several, of the batch of them all.
+
+        Args:
+            views: `[batch, num_views, height, width, channels]`, preprocessed.
+            image_ids: `[batch]` integers.
+
+        Returns:
+            Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
+        """
+        return self._similarity(*self._teacher_rows(views, image_ids), num_views=views.shape[1])
+
+    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        views, image_ids = data
+        images = ops.reshape(views, (-1, *views.shape[2:]))
+        similarity = self.pseudo_labels(views, image_ids)
+        embeddings, backpropagate = forward(self.student, images, pieces=self.accumulate)
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            f, g = gather_rows(embeddings)
+            contrastive, distillation = self._self_taught_losses(f, g, similarity.combined)
+            loss = contrastive + distillation
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = backpropagate(tape.gradient(scaled_loss, embeddings), self.trainable_variables)
+        return self._log(
+            loss=loss,
+            relaxed_contrastive=contrastive,
+            self_distillation=distillation,
+            gradient_norm=self._step(gradients),
+            positive_share=positive_share(similarity.contextual),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_neighbors": self.num_neighbors,
+            "sigma": self.sigma,
+            "delta": self.delta,
+            "teacher_start": self.teacher_start,
+            "teacher_center": self.teacher_center,
+            "teacher_update": self.teacher_update,
+            "accumulate": self.accumulate,
+        }
+
+    def _teacher_rows(self, views: Tensor, image_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's embeddings of all rows of the batch, `[rows, teacher_dim]`, and their image ids, `[rows]`."""
+        images = ops.reshape(views, (-1, *views.shape[2:]))
+        embeddings = gather_rows(embed_in_pieces(self.teacher, images, pieces=self.accumulate))
+        return embeddings, ops.repeat(gather_rows(image_ids), views.shape[1])
+
+    def _similarity(self, embeddings: Tensor, image_ids: Tensor, *, num_views: int) -> SelfTaughtSimilarity:
+        if self.teacher_center:
+            embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
+        return self_taught_similarity(
+            embeddings, image_ids, num_neighbors=self.num_neighbors * num_views, sigma=self.sigma
+        )
+
+    def _self_taught_losses(self, f: Tensor, g: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
+        """The relaxed contrastive loss, mean of both heads, and the distillation of `g` into `f`."""
+        contrastive = (
+            relaxed_contrastive_loss(f, similarity, delta=self.delta)
+            + relaxed_contrastive_loss(g, similarity, delta=self.delta)
+        ) / 2.0
+        return contrastive, self_distillation_loss(f, g)
+
+    def _step(self, gradients: list[Tensor]) -> Tensor:
+        """The optimizer's step and the teacher's, in their order; returns the gradient's norm."""
+        if self.teacher_update == "before":
+            self._move_teacher()
+        gradient_norm = self._apply_gradients(gradients)
+        if self.teacher_update == "after":
+            self._move_teacher()
+        return gradient_norm
+
+
+def positive_share(contextual: Tensor) -> Tensor:
+    """Share of the pairs of different rows that a contextual similarity `[rows, rows]` sees anything in."""
+    rows = ops.shape(contextual)[0]
+    found = ops.sum(ops.sign(contextual * (1.0 - ops.eye(rows, dtype="float32"))))
+    rows = ops.cast(rows, "float32")
+    return found / (rows * (rows - 1.0))

@@ -1,0 +1,157 @@
+"""What every method has: a student that is trained, and a teacher that is its moving average."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from stml_tf.distribution.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
+from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
+
+Tensor = Any
+
+
+class StudentTeacherModel(keras.Model):
+    """A method of training, less its `train_step`.
+
+    Calling the model gives what the student gives, `(embedding, g)`. The embedding is what is evaluated and exported;
+    the teacher is a moving average of the network to `g`.
+
+    Args:
+        student: From preprocessed images `[batch, height, width, channels]` to `(embedding, g)`.
+        momentum: Share of the teacher that stays at each step, in [0, 1).
+        teacher_start: "student" or "independent", see `build_teacher`.
+        logged: Names of what `train_step` logs, beside "loss" and "gradient_norm".
+
+    Raises:
+        ValueError: If `momentum` or `teacher_start` is out of range.
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        *,
+        momentum: float,
+        teacher_start: str = "student",
+        logged: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum={momentum} must be at least 0 and below 1.")
+        self.student = student
+        self.teacher = build_teacher(student, start=teacher_start)
+        self.momentum = momentum
+        self.teacher_start = teacher_start
+        self.head_optimizer: keras.optimizers.Optimizer | None = None
+        self._means = {name: SharedMean(name=name) for name in ("loss", *logged, "gradient_norm")}
+        self.built = True
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        head_optimizer: keras.optimizers.Optimizer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Set the optimizers.
+
+        Args:
+            optimizer: Trains the model; the student's trunk alone where the heads have an optimizer of their own.
+            head_optimizer: Trains the heads; None leaves them to `optimizer`.
+            **kwargs: What `keras.Model.compile` takes beside a loss and metrics.
+
+        Where the student computes in float16, both scale the loss by the same number, see `LossScaleOptimizer` of
+        Keras.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        if _computes_in_float16(self.student):
+            optimizer, head_optimizer = _with_loss_scale(optimizer), _with_loss_scale(head_optimizer)
+        super().compile(optimizer=optimizer, **kwargs)
+        self.head_optimizer = head_optimizer
+        for each, variables in self._optimized_variables():
+            each.build(variables)
+            if self.distribute_strategy.num_replicas_in_sync > 1:
+                reduce_no_further(each)
+
+    def call(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
+        return self.student(images, training=training)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Preprocessed images `[batch, height, width, channels]` to L2-normalised embeddings `[batch, dim]`."""
+        embeddings, _ = self.student(images, training=False)
+        return ops.divide_no_nan(embeddings, ops.norm(embeddings, axis=1, keepdims=True))
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._means.values())
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "student": keras.saving.serialize_keras_object(self.student),
+            "momentum": self.momentum,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "StudentTeacherModel":
+        config = dict(config)
+        config["student"] = keras.saving.deserialize_keras_object(config["student"], custom_objects=custom_objects)
+        return cls(**config)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "head_optimizer": keras.saving.serialize_keras_object(self.head_optimizer),
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    def _head_variables(self) -> list[keras.Variable]:
+        return head_variables(self.student)
+
+    def _optimized_variables(self) -> list[tuple[keras.optimizers.Optimizer, list[keras.Variable]]]:
+        variables = self.trainable_variables
+        if self.head_optimizer is None:
+            return [(self.optimizer, variables)]
+        heads = self._head_variables()
+        in_heads = {id(variable) for variable in heads}
+        trunk = [variable for variable in variables if id(variable) not in in_heads]
+        return [(self.optimizer, trunk), (self.head_optimizer, heads)]
+
+    def _apply_gradients(self, gradients: list[Tensor]) -> Tensor:
+        """Takes a step along the gradients of `optimizer.scale_loss(loss)` and returns the norm of the loss's own."""
+        gradients = average_over_replicas(gradients)
+        norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # Where scaling made one gradient overflow, all do: so the optimizers skip a step together, which moves
+            # nothing, and keep the same scale.
+            overflow = tf.where(tf.math.is_finite(norm), 0.0, float("nan"))
+            gradients = [None if gradient is None else gradient + overflow for gradient in gradients]
+            norm = tf.where(tf.math.is_finite(norm), norm, 0.0)
+        gradient_of = {id(v): g for v, g in zip(self.trainable_variables, gradients, strict=True)}
+        for optimizer, variables in self._optimized_variables():
+            optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
+        return norm
+
+    def _move_teacher(self) -> None:
+        update_teacher(self.teacher, auxiliary_network(self.student), momentum=self.momentum)
+
+    def _log(self, **values: Tensor) -> dict[str, Tensor]:
+        for name, value in values.items():
+            self._means[name].update_state(value)
+        return {name: per_replica_log(mean.result()) for name, mean in self._means.items()}
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Nothing: all is built. Keras would draw a batch before the first epoch to find out the shapes of layers."""
+
+
+def _computes_in_float16(layer: keras.Layer) -> bool:
+    return layer.compute_dtype == "float16" or any(map(_computes_in_float16, getattr(layer, "layers", ())))
+
+
+def _with_loss_scale(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer | None:
+    if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)

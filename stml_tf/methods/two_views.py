@@ -1,0 +1,65 @@
+"""What the self-supervised baselines share: the student sees one view of an image, the teacher the other."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from stml_tf.distribution.replicas import gather_rows
+from stml_tf.methods.student_teacher import StudentTeacherModel
+from stml_tf.models.student import AUXILIARY_HEAD
+
+Tensor = Any
+
+
+class TwoViewModel(StudentTeacherModel):
+    """A method that holds the student's projection of one view against the teacher's projection of the other.
+
+    `fit` takes pairs of views `[batch, 2, height, width, channels]` and image ids `[batch]`, as `training_batches`
+    makes them; the ids are not used. The teacher moves after the optimizer's step, which is before it looks at the
+    next batch, as the methods have it.
+
+    The teacher's BatchNorm uses the statistics of the batch, as in the original methods. On its moving statistics,
+    which lag behind for as long as its weights do, a teacher that starts from random weights maps all images to nearly
+    one direction (tried with MoCo on Omniglot: mean cosine 1.0, and Recall@1 fell below the untrained network's).
+
+    Args:
+        student: What `build_projection_student` returns.
+        momentum: Share of the teacher that stays at each step, in [0, 1).
+
+    Raises:
+        ValueError: If `momentum` is out of range; from `fit`, if there are not two views.
+    """
+
+    def __init__(self, student: keras.Model, *, momentum: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(student, momentum=momentum, **kwargs)
+
+    def objective(self, projections: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            projections: `[batch, dim]` of the student, not normalised.
+            targets: `[batch, dim]` of the teacher, not normalised, without gradient; row by row the same images.
+
+        Returns:
+            A float32 scalar.
+        """
+        raise NotImplementedError
+
+    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        views, _ = data
+        if views.shape[1] != 2:
+            raise ValueError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
+        targets = gather_rows(self.teacher(views[:, 1], training=True))
+        with tf.GradientTape() as tape:
+            _, projections = self.student(views[:, 0], training=True)
+            loss = self.objective(gather_rows(projections), targets)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradient_norm = self._apply_gradients(tape.gradient(scaled_loss, self.trainable_variables))
+        self._move_teacher()
+        return self._log(loss=loss, gradient_norm=gradient_norm)
+
+    def _head_variables(self) -> list[keras.Variable]:
+        projection = {id(variable) for variable in self.student.get_layer(AUXILIARY_HEAD).trainable_variables}
+        in_trunk = {id(variable) for variable in self.student.trainable_variables} - projection
+        return [variable for variable in self.trainable_variables if id(variable) not in in_trunk]

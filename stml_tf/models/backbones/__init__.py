@@ -1,0 +1,5 @@
+"""Backbones: networks from preprocessed images to feature maps, one file for each family."""
+
+from stml_tf.models.backbones.by_name import build_backbone, preprocessing
+
+__all__ = ["build_backbone", "preprocessing"]

@@ -1,0 +1,128 @@
+"""Fills our networks with weights that PyTorch trained.
+
+A layer has the plain name of its PyTorch module, so that names need no table; axes are put into Keras's order.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from stml_tf.models.backbones.by_name import OWN_BACKBONES, build_backbone
+from stml_tf.models.pytorch.read import read_pytorch_checkpoint
+from stml_tf.models.student import AUXILIARY_HEAD, EMBEDDING_HEAD, build_student
+
+_HEADS = {EMBEDDING_HEAD: "embedding_f", AUXILIARY_HEAD: "embedding_g"}
+_CLASSIFIER = re.compile(r"(fc|last_linear|loss\d)\b")
+_PARAMETERS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_SHOWN = 4
+
+
+def load_pytorch_weights(model: keras.Model, path_or_state_dict: Any) -> None:
+    """Fill a backbone of ours, or a whole student, with weights from PyTorch.
+
+    Args:
+        model: What `build_backbone` or `build_student` returns for a network of our own. Heads in the checkpoint are
+            left aside where the model has none; ImageNet classifiers always are.
+        path_or_state_dict: What `read_pytorch_checkpoint` takes: a path, or a dict of arrays or tensors.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read, or its names and shapes are not the model's. The model stays as
+            it was.
+    """
+    arrays = read_pytorch_checkpoint(path_or_state_dict)
+    parameters = {name: (variable, axes) for name, variable, axes in _parameters(model)}
+    owner = next((layer.name for layer in model.layers if isinstance(layer, keras.Model)), model.name)
+    if missing := [name for name in parameters if name not in arrays]:
+        raise ValueError(
+            f"The checkpoint is not {owner}'s: it lacks {_some(missing)} of the {len(parameters)} arrays "
+            f"expected; it holds {_some(list(arrays))}."
+        )
+    no_heads = tuple(head for head in _HEADS.values() if f"{head}.weight" not in parameters)
+    unknown = [name for name in arrays if name not in parameters and not name.startswith(no_heads)]
+    if unused := [name for name in unknown if not _CLASSIFIER.match(name)]:
+        raise ValueError(
+            f"The checkpoint is not {owner}'s: it also holds {_some(unused)}; expected: {_some(list(parameters))}."
+        )
+    values = {}
+    for name, (variable, axes) in parameters.items():
+        values[name] = _in_keras_order(arrays[name], axes)
+        if values[name].shape != tuple(variable.shape):
+            raise ValueError(
+                f"The checkpoint is not {owner}'s: {name} has the shape {list(arrays[name].shape)}, which does "
+                f"not fit {list(variable.shape)} (axes in Keras's order)."
+            )
+    for name, (variable, _) in parameters.items():
+        variable.assign(values[name])
+
+
+def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: bool = True) -> dict[str, Any]:
+    """Write a PyTorch checkpoint as the Keras weights file that a recipe's `model.weights` names.
+
+    Args:
+        source: What `read_pytorch_checkpoint` takes.
+        backbone: Name of a network of our own.
+        out: The file to write; ends in `.weights.h5`.
+        heads: Whether a checkpoint with both heads, of the authors' training code, becomes a whole student; otherwise
+            the backbone alone is written.
+
+    Returns:
+        What belongs into the `model` section of a recipe that begins with these weights.
+
+    Raises:
+        ValueError: If a name is not one of the allowed, or the checkpoint is not of this network.
+    """
+    if backbone not in OWN_BACKBONES:
+        raise ValueError(f"No PyTorch weights are read for {backbone!r}: choose one of {', '.join(OWN_BACKBONES)}.")
+    if not str(out).endswith(".weights.h5"):
+        raise ValueError(f"{out}: the name of a Keras weights file ends in .weights.h5")
+    arrays = read_pytorch_checkpoint(source)
+    section = {"backbone": backbone, "weights": str(out)}
+    embedding, auxiliary = (arrays.get(f"{head}.weight") for head in _HEADS.values())
+    if heads and embedding is not None and auxiliary is not None:
+        widths = {"embedding_dim": len(embedding), "teacher_dim": len(auxiliary)}
+        model = build_student(backbone, **widths)
+        section |= widths
+    else:
+        model = build_backbone(backbone)
+    load_pytorch_weights(model, arrays)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model.save_weights(out)
+    return section
+
+
+def _parameters(model: keras.Model) -> Iterator[tuple[str, keras.Variable, tuple[int, ...]]]:
+    """PyTorch's name of each variable, the variable, and the order of PyTorch's axes that gives Keras's."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _parameters(layer)
+            continue
+        module = _HEADS.get(layer.name, layer.name)
+        for variable in layer.weights:
+            axes = tuple(range(len(variable.shape)))[::-1]
+            if len(axes) == 4:  # [out, in, height, width]; a depthwise kernel is [in, 1, height, width]
+                axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+            yield f"{module}.{_PARAMETERS.get(variable.name, variable.name)}", variable, axes
+
+
+def _in_keras_order(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    # The first edition of the BN-Inception file has BatchNorm's vectors as rows of a matrix.
+    if len(axes) == 1 and array.ndim == 2 and len(array) == 1:
+        return array[0]
+    return array.transpose(axes) if array.ndim == len(axes) else array
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,394 @@
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import stml_tf
+from stml_tf.cli.main import main
+from stml_tf.data.sources.by_name import PUBLISHED
+from stml_tf.data.sources.cub import load_cub
+from stml_tf.recipe.recipe import load_recipe, save_recipe
+from tests.data.sources.miniatures import write_cub
+
+
+class TrainingStopped(RuntimeError):
+    pass
+
+
+class TrainingInterrupted(RuntimeError):
+    exit_status = 143
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path_factory):
+    """Undoes what a command sets, as commands here run in the process of the tests, and where no run lies already."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    """Stands in for the module that trains: records calls, and raises what a test puts into `.error`."""
+    fake = SimpleNamespace(calls=[], error=None)
+
+    def recorder(name, answer):
+        def call(*args, **kwargs):
+            fake.calls.append((name, args, kwargs))
+            if fake.error:
+                raise fake.error
+            return answer
+
+        return call
+
+    fake.train = recorder("train", Path("runs/quickstart"))
+    fake.evaluate = recorder("evaluate", {"recall@1": 0.51234, "num_queries": 40})
+    fake.export = recorder("export", Path("somewhere"))
+    import stml_tf.runs
+
+    for module in ("train", "evaluate"):
+        monkeypatch.setitem(sys.modules, f"stml_tf.runs.{module}", fake)
+        monkeypatch.setattr(stml_tf.runs, module, fake, raising=False)
+    callbacks = SimpleNamespace(TrainingStopped=TrainingStopped, TrainingInterrupted=TrainingInterrupted)
+    monkeypatch.setitem(sys.modules, "stml_tf.fitting.callbacks", callbacks)
+    return fake
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_train_passes_everything_on(experiment, tmp_path):
+    flags = ["--run-dir", "here", "--overwrite", "--resume", "--dry-run"]
+    result = call("train", "quickstart", "--set", "seed=7", "--set", "batch.size=40", "--data-dir", tmp_path, *flags)
+    assert (result.exit_code, result.output) == (0, "")
+    [(name, args, kwargs)] = experiment.calls
+    assert (name, args) == ("train", (load_recipe("quickstart", ["seed=7", "batch.size=40"]),))
+    assert kwargs.pop("catalog").name == "glyphs"
+    assert (kwargs.pop("data_dir"), kwargs.pop("download")) == (tmp_path, False)
+    assert kwargs == {"run_dir": Path("here"), "overwrite": True, "resume": True, "dry_run": True}
+
+
+def test_train_does_nothing_it_was_not_told_to(experiment):
+    assert call("train", "quickstart").exit_code == 0
+    [(_, _, kwargs)] = experiment.calls
+    del kwargs["catalog"]
+    assert (kwargs.pop("data_dir"), kwargs.pop("download")) == (None, False)
+    assert kwargs == {"run_dir": Path("runs/quickstart"), "overwrite": False, "resume": False, "dry_run": False}
+
+
+def test_the_downloaded_archive_is_data_to_train_on(experiment, tmp_path, monkeypatch):
+    expected = write_cub(tmp_path / "made")
+    packed = shutil.make_archive(str(tmp_path / "CUB_200_2011"), "gztar", tmp_path / "made")
+    archive = shutil.move(packed, tmp_path / "CUB_200_2011.tgz")
+    monkeypatch.setitem(PUBLISHED, "cub", PUBLISHED["cub"]._replace(load=partial(load_cub, expected=expected)))
+    train = ("train", "cub", "--set", "model.weights=null", "--data-dir")
+    assert call(*train, archive).exit_code == 0
+    [(_, _, kwargs)] = experiment.calls
+    assert kwargs["catalog"].test.images[0].is_relative_to(tmp_path / "CUB_200_2011")
+    (other := tmp_path / "cars.tgz").touch()
+    refused = call(*train, other)
+    assert refused.exit_code == 2
+    assert "cars.tgz is no archive of CUB-200-2011: give CUB_200_2011.tgz" in refused.output
+
+
+def test_a_download_is_asked_of_the_data(experiment):
+    result = call("train", "quickstart", "--download")
+    assert (result.exit_code, result.output) == (
+        2,
+        "Error: There is nothing to download for the data 'glyphs': leave --download away.\n",
+    )
+
+
+def test_a_run_to_go_on_with_and_another_recipe_are_refused_before_tensorflow_loads(experiment, tmp_path):
+    save_recipe(load_recipe("quickstart"), tmp_path / "recipe.json")
+    assert (
+        "holds a run already: go on with it with --resume" in call("train", "quickstart", "--run-dir", tmp_path).output
+    )
+    refused = call("train", "quickstart", "--run-dir", tmp_path, "--resume", "--set", "seed=3")
+    assert refused.exit_code == 2
+    assert "seed: 0 in the run, 3 given" in refused.output
+    assert experiment.calls == []
+    assert call("train", "quickstart", "--run-dir", tmp_path, "--resume").exit_code == 0
+
+
+def test_missing_data_and_an_existing_run_are_refused_before_tensorflow_loads(tmp_path):
+    """In a process of its own, where TensorFlow is not loaded yet."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "recipe.json").touch()
+    for arguments, message in (
+        (["omniglot"], "say where with --data-dir"),
+        (["omniglot", "--data-dir", str(tmp_path / "empty")], "has no folders"),
+        (["quickstart", "--run-dir", str(tmp_path / "taken")], "holds a run already"),
+    ):
+        code = f"""
+import sys
+from stml_tf.cli.main import main
+try:
+    main(["train", *{arguments}])
+finally:
+    print("loaded:", [name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == "loaded: []\n"
+
+
+def test_evaluate_prints_the_metrics(experiment, tmp_path):
+    (archive := tmp_path / "CUB_200_2011.tgz").touch()
+    result = call("evaluate", tmp_path, "--data-dir", archive)
+    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": archive})]
+    assert [line.split() for line in result.output.splitlines()] == [["recall@1", "0.5123"], ["num_queries", "40"]]
+
+
+def test_export_says_where_the_model_is(experiment, tmp_path):
+    result = call("export", tmp_path, "out")
+    options = {"quantize": False, "data_dir": None, "batch_size": 64, "dtype": "float32"}
+    assert experiment.calls == [("export", (tmp_path, Path("out")), options)]
+    assert result.output == "SavedModel written to somewhere\n"
+
+
+def test_export_says_what_quantisation_costs(experiment, tmp_path, monkeypatch):
+    cost = {"images": 1200, "least_cosine": 0.99876, "recall@1_float32": 0.5, "recall@1_int8": 0.49}
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "metadata.json").write_text(json.dumps({"quantization": cost}))
+    monkeypatch.setattr(experiment, "export", lambda *arguments, **options: tmp_path)
+    result = call("export", tmp_path, "out", "--quantize")
+    assert "on 1,200 images the cosine to the embedding by the original weights is at least 0.9988" in result.output
+    assert "R@1 is 0.4900 in place of 0.5000" in result.output
+
+
+@pytest.mark.parametrize(("option", "value"), [("--batch-size", "0"), ("--dtype", "int8")])
+def test_export_refuses_an_option_out_of_range(experiment, tmp_path, option, value):
+    result = call("export", tmp_path, "out", option, value)
+    assert (result.exit_code, experiment.calls) == (2, [])
+    assert option in result.output
+
+
+@pytest.mark.parametrize("command", ["train", "validate"])
+def test_a_wrong_recipe_is_refused(experiment, command):
+    result = call(command, "quickstart", "--set", "batch.siz=3")
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: quickstart with batch.siz=3:\n  batch.siz: unknown key;")
+    assert "Traceback" not in result.output
+    assert experiment.calls == []
+
+
+@pytest.mark.parametrize("arguments", [["train", "quickstart", "--data-dir"], ["evaluate"], ["export"]])
+def test_a_missing_folder_is_refused(experiment, arguments, tmp_path):
+    result = call(*arguments, tmp_path / "nowhere", *(["out"] if arguments == ["export"] else []))
+    assert result.exit_code == 2
+    assert "nowhere' does not exist" in result.output.replace("\n", "")
+    assert experiment.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no images in photos"), 2),
+        (FileExistsError("runs/quickstart exists: choose --overwrite"), 2),
+        (TrainingStopped("the loss was NaN at step 12"), 1),
+    ],
+)
+def test_an_expected_error_is_one_message(experiment, error, status):
+    experiment.error = error
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (status, f"Error: {error}\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("no images in photos"), TrainingStopped("the loss was NaN")])
+def test_verbose_adds_the_traceback(experiment, error):
+    experiment.error = error
+    result = call("train", "quickstart", "--verbose")
+    assert result.exit_code == (2 if isinstance(error, ValueError) else 1)
+    assert result.output.startswith("Traceback")
+    assert result.output.endswith(f"Error: {error}\n")
+
+
+def test_a_fault_of_the_program_is_not_hidden(experiment):
+    experiment.error = RuntimeError("a bug")
+    assert call("train", "quickstart").exception is experiment.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/quickstart/metrics.json"),
+        ArithmeticError(
+            "{{function_node __wrapped__}} events.v2; No space left on device\nCould not flush events file."
+        ),
+    ],
+)
+def test_a_full_disk_is_told_whoever_finds_it(experiment, error):
+    experiment.error = error
+    result = call("train", "quickstart")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: The disk is full \((?!{).*No space left.*\): free some space first\.\n", result.output)
+
+
+def test_one_of_several_workers_leaves_reading_data_until_they_have_met(experiment, monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert call("train", "quickstart", "--data-dir", str(tmp_path), "--download").exit_code == 0
+    _, _, kwargs = experiment.calls[-1]
+    assert (kwargs["catalog"], kwargs["data_dir"], kwargs["download"]) == (None, tmp_path, True)
+
+
+def test_a_lost_worker_is_told_of_where_there_are_several(experiment, monkeypatch):
+    class UnavailableError(Exception):
+        """As TensorFlow's is called."""
+
+    experiment.error = UnavailableError("Socket closed\nAdditional GRPC error information")
+    assert call("train", "quickstart").exception is experiment.error
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    result = call("train", "quickstart")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: Another worker of this job cannot be reached (Socket closed): see that TF_CONFIG names all of them and "
+        "that they can start, end those that still run, then start all of them again with --resume.\n"
+    )
+
+
+def test_training_that_was_asked_to_stop_ends_as_the_signal_has_it(experiment):
+    experiment.error = TrainingInterrupted("give the same command with --resume")
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (143, "give the same command with --resume\n")
+
+
+def test_an_interrupt_ends_quietly(experiment):
+    experiment.error = KeyboardInterrupt()
+    result = call("train", "quickstart")
+    assert (result.exit_code, result.output) == (130, "")
+
+
+@pytest.mark.parametrize("flags", [[], ["--verbose"]])
+def test_tensorflow_is_hushed_unless_verbose(experiment, monkeypatch, flags):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    call("train", "quickstart", *flags)
+    assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == (None if flags else "3")
+
+
+@pytest.fixture
+def conv4_checkpoint(tmp_path):
+    """A PyTorch checkpoint of the smallest network, with the heads of the authors' training code."""
+    random, state, inputs = np.random.default_rng(0), {}, 3
+    for block, channels in enumerate((32, 64, 128, 256), start=1):
+        state[f"model.conv{block}.weight"] = random.normal(size=(channels, inputs, 3, 3))
+        state |= {f"model.norm{block}.{key}": random.uniform(size=channels) for key in ("weight", "bias")}
+        state |= {f"model.norm{block}.running_{key}": random.uniform(size=channels) for key in ("mean", "var")}
+        inputs = channels
+    for head, width in (("f", 6), ("g", 9)):
+        state[f"model.embedding_{head}.weight"] = random.normal(size=(width, 256))
+        state[f"model.embedding_{head}.bias"] = random.normal(size=width)
+    np.savez(path := tmp_path / "conv4.npz", **state)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "widths"), [([], {"embedding_dim": 6, "teacher_dim": 9}), (["--no-heads"], {})], ids=["heads", "no heads"]
+)
+def test_converted_weights_come_with_what_a_recipe_says_of_them(conv4_checkpoint, tmp_path, flags, widths):
+    out = tmp_path / "conv4.weights.h5"
+    result = call("convert-weights", conv4_checkpoint, "--backbone", "conv4", "-o", out, *flags)
+    section = {"backbone": "conv4", "weights": str(out), **widths}
+    assert result.output == f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}\n'
+    assert load_recipe("quickstart", [f"model={json.dumps(section)}"]).model.weights == str(out)
+    assert out.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "backbone", "message"),
+    [
+        ("gone.pth", "conv4", "gone.pth: no such file"),
+        ("conv4.npz", "resnet18", "not resnet18's: it lacks bn1.weight"),
+        ("conv4.npz", "RESNET18", "No PyTorch weights are read for 'RESNET18': choose one of conv4, "),
+    ],
+)
+def test_weights_that_cannot_be_converted_are_refused(conv4_checkpoint, tmp_path, checkpoint, backbone, message):
+    out = tmp_path / "out.weights.h5"
+    result = call("convert-weights", conv4_checkpoint.with_name(checkpoint), "--backbone", backbone, "-o", out)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_validate_sums_the_recipe_up():
+    result = call("validate", "quickstart", "--set", "training.epochs=77")
+    assert result.exit_code == 0
+    assert result.output.startswith("quickstart is valid\n")
+    assert "77 epochs" in result.output
+    assert "still needs" not in result.output
+
+
+def test_validate_names_the_weights_that_training_still_needs_and_train_refuses_without(experiment, tmp_path):
+    result = call("validate", "cub")
+    assert result.exit_code == 0
+    assert result.output.startswith("cub is valid\n")
+    file = "weights/bn_inception.weights.h5"
+    command = f"stml-tf convert-weights CHECKPOINT --backbone bn_inception -o {file}"
+    assert result.output.endswith(
+        f"Training still needs {file}, which does not exist: make it from a PyTorch checkpoint: {command}\n"
+    )
+    refused = call("train", "cub", "--data-dir", tmp_path)
+    assert refused.exit_code == 2
+    assert f'no such file: "{file}" given' in refused.output
+    assert command in refused.output
+    assert experiment.calls == []
+    Path("weights").mkdir()
+    Path(file).touch()
+    assert "still needs" not in call("validate", "cub").output
+
+
+def test_validate_knows_no_command_for_weights_that_are_not_pytorchs():
+    result = call("validate", "cub_convnext_tiny", "--set", "model.weights=mine.weights.h5")
+    assert result.exit_code == 0
+    assert "Training still needs mine.weights.h5, which does not exist: it is a file that Keras has" in result.output
+    assert "convert-weights" not in result.output
+
+
+def test_schema_prints_json():
+    assert "views" in json.loads(call("schema").output)["properties"]
+
+
+def test_recipes_lists_the_shipped_ones():
+    lines = call("recipes").output.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(" quickstart")] == ["quickstart"]
+
+
+def test_version():
+    assert stml_tf.__version__ in call("--version").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], ["tensorflow", "keras", "pydantic", "rich"]),
+        (["train", "--help"], ["tensorflow", "keras", "pydantic", "rich"]),
+        (["validate", "quickstart"], ["tensorflow", "keras", "rich"]),
+        (["train", "quickstart", "--set", "batch.siz=3"], ["tensorflow", "keras", "rich"]),
+    ],
+)
+def test_what_needs_no_tensorflow_does_not_wait_for_it(arguments, heavy):
+    code = f"""
+import sys
+from stml_tf.cli.main import main
+try:
+    main({arguments})
+finally:
+    print("loaded:", [name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("loaded: []\n")
+    assert "Traceback" not in done.stderr

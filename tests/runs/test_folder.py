@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stml_tf.recipe.recipe import load_recipe
+from stml_tf.runs.folder import RunFolder
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("quickstart", ["seed=7"])
+
+
+def test_a_new_folder_holds_the_resolved_recipe(tmp_path, recipe):
+    folder = RunFolder(tmp_path / "deep" / "run")
+    folder.open(recipe)
+    assert folder.recipe() == recipe
+    assert json.loads(folder.recipe_file.read_text())["sampling"]["coverage"] is True
+
+
+def test_of_several_processes_one_writes(tmp_path, recipe):
+    chief, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run", write=False)
+    other.open(recipe)
+    assert other.remember("before", lambda: np.ones(2)).tolist() == [1, 1]
+    assert not other.path.exists()
+    chief.open(recipe)
+    chief.remember("before", lambda: np.zeros(2))
+    other.write_unreadable([(tmp_path / "a.png", "broken")])
+    other.write_metrics({"recall@1": 0.5})
+    assert {path.name for path in chief.path.iterdir()} == {"recipe.json", "before.npy"}
+    assert other.remember("before", lambda: pytest.fail("asked again")).tolist() == [0, 0]
+
+
+def test_a_run_is_refused_unless_it_is_to_be_replaced(tmp_path, recipe):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe)
+    old = folder.path / "old"
+    old.touch()
+    with pytest.raises(ValueError, match=r"run holds a run already: .*--resume.*--overwrite.*--run-dir"):
+        folder.open(recipe)
+    assert old.exists()
+    folder.open(recipe, overwrite=True)
+    assert not old.exists()
+
+
+def test_a_run_goes_on_with_the_same_recipe_and_keeps_what_it_holds(tmp_path, recipe):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe, resume=True)
+    kept = folder.path / "kept"
+    kept.touch()
+    folder.open(recipe, resume=True)
+    assert kept.exists()
+
+
+def test_every_field_in_which_the_recipe_differs_is_named(tmp_path, recipe):
+    folder = RunFolder(tmp_path)
+    folder.open(recipe)
+    other = load_recipe(
+        "quickstart", ["seed=8", "loss.delta=0.7", 'data={"name": "folder"}', 'optimizer.options={"beta_1": 0.8}']
+    )
+    with pytest.raises(ValueError, match="cannot go on with another recipe") as refused:
+        folder.check(other, resume=True)
+    lines = str(refused.value).splitlines()
+    assert "  seed: 7 in the run, 8 given" in lines
+    assert "  loss.delta: 0.9 in the run, 0.7 given" in lines
+    assert '  data.name: "glyphs" in the run, "folder" given' in lines
+    assert "  data.num_classes: 1000 in the run, null given" in lines
+    assert "  optimizer.options.beta_1: null in the run, 0.8 given" in lines
+    assert not any("batch.size" in line for line in lines)
+    assert str(folder.recipe_file) in lines[-1]
+
+
+def test_a_run_is_not_both_replaced_and_gone_on_with(tmp_path, recipe):
+    with pytest.raises(ValueError, match="give --overwrite or --resume, not both"):
+        RunFolder(tmp_path).check(recipe, overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_was_killed_at_its_very_beginning_begins_anew(tmp_path, recipe, resume):
+    (tmp_path / ".recipe.json.partial").write_text("{")
+    RunFolder(tmp_path).open(recipe, resume=resume)
+    assert RunFolder(tmp_path).recipe() == recipe
+
+
+def test_what_was_computed_once_is_remembered(tmp_path):
+    folder = RunFolder(tmp_path)
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        folder.remember("before", killed)
+    for value in (1.0, 2.0):
+        np.testing.assert_array_equal(folder.remember("before", lambda value=value: np.full(3, value)), np.ones(3))
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, recipe):
+    (tmp_path / "letters.txt").touch()
+    with pytest.raises(ValueError, match=r"holds files that are no run already: give another --run-dir\."):
+        RunFolder(tmp_path).open(recipe, overwrite=True)
+    with pytest.raises(ValueError, match="holds files that are no run"):
+        RunFolder(tmp_path).open(recipe, resume=True)
+    assert (tmp_path / "letters.txt").exists()
+
+
+def test_a_file_is_refused(tmp_path, recipe):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ValueError, match="is a file: give another --run-dir"):
+        RunFolder(path).open(recipe)
+
+
+def test_a_folder_without_a_recipe_is_no_run(tmp_path):
+    with pytest.raises(ValueError, match=r"is no run folder: it lacks recipe\.json"):
+        RunFolder(tmp_path).recipe()
+
+
+def test_unreadable_files_are_listed_and_without_any_there_is_no_list(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_unreadable([])
+    assert not folder.unreadable_file.exists()
+    folder.write_unreadable([(Path("a.png"), "truncated"), (Path("b.png"), "empty")])
+    assert folder.unreadable_file.read_text() == "a.png\ttruncated\nb.png\tempty\n"

@@ -1,0 +1,91 @@
+"""Processes that are killed, asked to stop, or out of disk space, and go on as if nothing had been."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPE = (
+    *("data.num_classes=16", "data.instances=6", "data.image_size=16", "views.size=16"),
+    *("model.embedding_dim=8", "model.teacher_dim=16", "batch.size=16", "sampling.num_neighbors=4"),
+    *("training.epochs=4", "training.deterministic=true", "training.checkpoint_steps=2"),
+)
+
+
+def train(folder, event="None"):
+    overrides = [word for override in RECIPE for word in ("--set", override)]
+    arguments = ["train", "quickstart", *overrides, "--run-dir", "run", "--resume"]
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "tests.runs.troubled_run", event, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in (folder / "run" / "checkpoints").glob("epoch-*"))
+
+
+def variables(folder):
+    with np.load(folder / "run" / "checkpoints" / "epoch-0004" / "variables.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(folder).returncode == 0
+    return folder
+
+
+def assert_nothing_has_been(folder, whole):
+    """The run ends with the same bits, and the same numbers of every epoch."""
+    ended = train(folder)
+    assert ended.returncode == 0, ended.stderr
+    expected, actual = variables(whole), variables(folder)
+    assert expected.keys() == actual.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(actual[key], value, err_msg=key)
+    metrics = [(path / "run" / "metrics.json").read_text() for path in (whole, folder)]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_in_the_middle_of_writing_the_result_is_the_same_to_the_last_bit(whole, tmp_path):
+    seconds = np.random.default_rng().uniform(0.5, 6.0, size=2)
+    for event in (f"killed_after({seconds[0]})", "killed_in_write(2)", f"killed_after({seconds[1]})"):
+        assert train(tmp_path, event).returncode in (-9, 0), "0 where it was quicker than the killer"
+    assert_nothing_has_been(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_asked_to_stop_it_finishes_the_step_says_how_to_go_on_and_goes_on(whole, tmp_path):
+    stopped = train(tmp_path, "signalled('SIGTERM', 4)")
+    assert stopped.returncode == 143
+    assert re.search(
+        r"Stopped after batch 1 of epoch 2, as SIGTERM asked.* the same command with --resume", stopped.stderr
+    )
+    assert "Traceback" not in stopped.stderr
+    assert checkpoints(tmp_path)[-1] == "epoch-0001-batch-00001"
+    stopped = train(tmp_path, "signalled('SIGINT', 1)")
+    assert stopped.returncode == 130
+    assert checkpoints(tmp_path)[-1] == "epoch-0001-batch-00002"
+    assert_nothing_has_been(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_out_of_disk_space_it_says_so_and_goes_on_from_the_checkpoint_before(whole, tmp_path):
+    stopped = train(tmp_path, "disk_full_at(5)")
+    assert stopped.returncode == 1
+    assert "Could not write checkpoint run/checkpoints/epoch-0002: [Errno 27] File too large." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert checkpoints(tmp_path)[-1] == "epoch-0001-batch-00001"
+    assert_nothing_has_been(tmp_path, whole)

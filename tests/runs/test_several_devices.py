@@ -1,0 +1,133 @@
+"""`stml-tf train` on several devices and on several workers: devices made of one processor, and processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+OVERRIDES = (
+    *("data.num_classes=16", "data.instances=6", "data.image_size=16", "views.size=16"),
+    *("model.embedding_dim=8", "model.teacher_dim=16", "batch.size=16", "sampling.num_neighbors=4"),
+    *(
+        "training.epochs=3",
+        "training.checkpoint_steps=2",
+        "training.deterministic=true",
+        "model.freeze_batch_norm=true",
+    ),
+)
+
+
+def start(folder, event="None", **environment):
+    """`stml-tf train` in a process of its own, in a folder; goes on with the run that is there."""
+    overrides = [word for override in OVERRIDES for word in ("--set", override)]
+    command = ["train", "quickstart", *overrides, "--run-dir", "run", "--resume"]
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.runs.troubled_run", event, *command],
+        cwd=folder,
+        # Kernels of oneDNN round differently for batches of different sizes.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "TF_ENABLE_ONEDNN_OPTS": "0",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_workers(folder, *events):
+    """A process for each event, all of one job."""
+    sockets = [socket.socket() for _ in events]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}} for i in range(len(events))]
+    return [start(folder, event, TF_CONFIG=json.dumps(task)) for event, task in zip(events, tasks, strict=True)]
+
+
+def finish(*processes):
+    """What all of them ended with and printed; none outlives this call, as a worker that waits hears no SIGTERM."""
+    try:
+        outputs = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def variables(folder):
+    with np.load(folder / "run" / "checkpoints" / "epoch-0003" / "variables.npz") as file:
+        return dict(file)
+
+
+def epochs(folder):
+    return json.loads((folder / "run" / "metrics.json").read_text())["epochs"]
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    ((status, printed, errors),) = finish(start(folder, "logical_cpus(2)"))
+    assert status == 0, errors
+    assert "each of 16 images in 2 views, on 2 devices" in printed
+    return folder
+
+
+def assert_logs_agree(folder, other):
+    """Of each epoch: losses, and what the network that came of them retrieves."""
+    assert len(epochs(folder)) == 3
+    for ours, theirs in zip(epochs(folder), epochs(other), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            # Of two images that are as far from a query to the last digit, either may be the nearer one: a place in 48.
+            tolerance = {"abs": 0.03} if name.startswith(("recall", "map", "r_prec")) else {"rel": 1e-5, "abs": 1e-6}
+            assert value == pytest.approx(theirs[name], **tolerance), name
+
+
+@pytest.mark.slow
+def test_the_command_trains_on_two_devices_as_on_one(two_devices, tmp_path):
+    ((status, printed, errors),) = finish(start(tmp_path))
+    assert status == 0, errors
+    assert "each of 16 images in 2 views\n" in printed
+    assert_logs_agree(tmp_path, two_devices)
+
+
+@pytest.mark.slow
+def test_two_workers_are_stopped_and_killed_and_end_as_one_process_with_two_devices(two_devices, tmp_path):
+    for status, _, errors in finish(*start_workers(tmp_path, "None", "signalled('SIGTERM', 1)")):
+        assert status == 143, errors
+        assert "Stopped after batch 1 of epoch 1, as SIGTERM asked" in errors
+    assert (tmp_path / "run" / "checkpoints" / "epoch-0000-batch-00001").exists()
+    for events in (("None", "killed_at(2)"), ("killed_at(2)", "None")):
+        ended = finish(*start_workers(tmp_path, *events))
+        killed = 1 - events.index("None")
+        assert ended[killed][0] == -signal.SIGKILL, ended[killed][2]
+        status, _, errors = ended[1 - killed]
+        assert status != 0
+        if killed == 1:  # Without the first worker, which all talk through, TensorFlow may end the process by itself.
+            assert "Another worker of this job cannot be reached (" in errors
+            assert "start all of them again with --resume" in errors
+        assert not (tmp_path / "run" / "metrics.json").exists()
+    (chief, printed, errors), (other, silence, others_errors) = finish(*start_workers(tmp_path, "None", "None"))
+    assert (chief, other) == (0, 0), errors + others_errors
+    assert "Going on from run/checkpoints/epoch-" in printed
+    assert not silence
+    assert [path.name for path in (tmp_path / "saved_models" / "quickstart").iterdir()] == ["1"]
+    ours, theirs = variables(tmp_path), variables(two_devices)
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5 * np.abs(value).max(), err_msg=key)
+    assert_logs_agree(tmp_path, two_devices)

@@ -1,0 +1,83 @@
+"""Trains with the command line, in a process of its own, to which something happens on the way.
+
+Run as `python -m tests.runs.troubled_run EVENT ARGUMENT...`: EVENT is one of the calls below, or None; the arguments are
+those of `stml-tf`.
+"""
+
+# ruff: noqa: E402
+import os
+import resource
+import signal
+import sys
+import threading
+
+from stml_tf.cli.quiet import hush_tensorflow, import_tensorflow
+
+hush_tensorflow()
+import_tensorflow()
+
+import numpy as np
+
+from stml_tf.cli import main as cli
+from stml_tf.fitting.callbacks import NeighborBatchesCallback
+from stml_tf.fitting.checkpoint_callback import CheckpointCallback
+from tests.methods.tiny_student import logical_cpus  # noqa: F401
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner, name, happen):
+    usual = getattr(owner, name)
+
+    def changed(*args, **kwargs):
+        happen(*args)
+        return usual(*args, **kwargs)
+
+    setattr(owner, name, changed)
+
+
+def killed_after(seconds):
+    timers = [threading.Timer(seconds, die)]
+    before(NeighborBatchesCallback, "on_epoch_begin", lambda *_: timers and timers.pop().start())
+
+
+def killed_in_write(number):
+    writes = []
+
+    def half(path, **values):
+        writes.append(path)
+        if len(writes) == number:
+            path.write_bytes(b"half of it")
+            die()
+
+    before(np, "savez", half)
+
+
+def at_step(step, happen):
+    steps = []
+
+    def count(*_):
+        steps.append(0)
+        if len(steps) == step:
+            happen()
+
+    before(CheckpointCallback, "on_train_batch_end", count)
+
+
+def killed_at(step):
+    at_step(step, die)
+
+
+def signalled(name, step):
+    at_step(step, lambda: os.kill(os.getpid(), getattr(signal, name)))
+
+
+def disk_full_at(step):
+    at_step(step, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY)))
+
+
+if __name__ == "__main__":
+    eval(sys.argv[1])
+    cli.main(sys.argv[2:])

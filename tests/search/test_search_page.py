@@ -1,0 +1,65 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from PIL import Image
+
+from stml_tf.search.match import Match
+from stml_tf.search.search_page import search_page
+from tests.toy_network import save_photograph
+
+
+class Tags(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def page_of(tmp_path, similarity=0.91234, name="found.png"):
+    query = save_photograph(tmp_path / "query.png", 1, (400, 100))
+    found = save_photograph(tmp_path / name, 2)
+    matches = [Match(found, 0.5, similarity), Match(tmp_path / "gone.jpg", 0.7, similarity and 0.1)]
+    return search_page([query], [matches], title="A & B", about="2 images in <gallery>.")
+
+
+def test_everything_is_in_the_page_and_nothing_comes_from_elsewhere(tmp_path):
+    page = page_of(tmp_path)
+    tags = Tags(page)
+    assert not re.search(r"https?:|file:|<script|<link|@import|url\(", page)
+    pictures = [base64.b64decode(image["src"].removeprefix("data:image/jpeg;base64,")) for image in tags.all("img")]
+    sizes = [Image.open(io.BytesIO(picture)).size for picture in pictures]
+    assert sizes == [(192, 48), (20, 14)]
+    assert "Nearest first; the number is the cosine similarity." in tags.text
+    assert re.findall(r"0\.\d+", tags.text) == ["0.912", "0.100"]
+    assert "not there any more" in tags.text
+    assert [figure["title"] for figure in tags.all("figure")] == [
+        str(tmp_path / name) for name in ("query.png", "found.png", "gone.jpg")
+    ]
+
+
+def test_distances_stand_in_where_there_is_no_cosine(tmp_path):
+    text = Tags(page_of(tmp_path, similarity=None)).text
+    assert "the number is the distance." in text
+    assert re.findall(r"0\.\d+", text) == ["0.500", "0.700"]
+
+
+def test_names_are_text_never_markup(tmp_path):
+    page = page_of(tmp_path, name="<b>&$title\udcff.png")
+    tags = Tags(page)
+    assert "<b>&$title?.png" in tags.text
+    assert "A & B" in tags.text
+    assert "2 images in <gallery>." in tags.text
+    page.encode()
+    assert Path(tags.all("figure")[1]["title"]).name == "<b>&$title?.png"
