@@ -1,15 +1,13 @@
 """From image references to batches of network inputs, with tf.data."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.decoding import read_image
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def training_batches(

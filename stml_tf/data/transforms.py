@@ -3,11 +3,9 @@
 Random views are a pure function of the pixels and a seed, so they do not depend on the number of threads.
 """
 
-from typing import Any
-
 import tensorflow as tf
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def random_view(

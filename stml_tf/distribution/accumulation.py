@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-Tensor = Any
+from stml_tf.tensor import Tensor
+
 Backpropagate = Callable[[Sequence[Tensor], Sequence[keras.Variable]], list[Tensor]]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def strategy_for(

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 _LEAST_COSINE = 0.99
 

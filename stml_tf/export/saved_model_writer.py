@@ -15,8 +15,7 @@ import stml_tf
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.export.model_card import render_model_card
 from stml_tf.export.quantization import Int8Network
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def export_saved_model(

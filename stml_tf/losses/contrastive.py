@@ -13,8 +13,7 @@ from stml_tf.losses.cosine import unit_rows
 from stml_tf.losses.geometry import distances
 from stml_tf.losses.label_pairs import label_pairs, masked_mean
 from stml_tf.losses.options import require_positive
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def contrastive_loss(labels: Tensor, embeddings: Tensor, *, margin: float = 1.0, normalize: bool = False) -> Tensor:

@@ -1,10 +1,8 @@
 """Rows brought to unit length, differentiable everywhere, also at the origin."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:

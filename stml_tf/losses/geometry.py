@@ -1,10 +1,8 @@
 """Distances between the rows of a batch, differentiable everywhere, also where rows coincide."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def squared_distances(embeddings: Tensor) -> Tensor:

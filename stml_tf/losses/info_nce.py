@@ -11,8 +11,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.cosine import unit_rows
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def info_nce_loss(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:

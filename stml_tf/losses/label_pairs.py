@@ -1,10 +1,8 @@
 """Which pairs of rows share a label, and sums over such pairs that stay finite where there are none."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 # Stands for minus infinity: exp of it is exactly 0, and unlike infinity it makes no NaN in a gradient.
 _NEVER = -1e9

@@ -9,8 +9,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.cosine import unit_rows
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def mean_shift_loss(predictions: Tensor, targets: Tensor, memory: Tensor, *, top_k: int) -> Tensor:

@@ -14,8 +14,7 @@ from keras import ops
 from stml_tf.losses.cosine import cosine_similarities
 from stml_tf.losses.label_pairs import label_pairs, masked_logsumexp
 from stml_tf.losses.options import require_positive
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def multi_similarity_loss(

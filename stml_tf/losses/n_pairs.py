@@ -11,8 +11,7 @@ from keras import ops
 
 from stml_tf.losses.label_pairs import masked_logsumexp, masked_mean
 from stml_tf.losses.options import require_positive
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def n_pairs_loss(labels: Tensor, embeddings: Tensor, *, norm_weight: float = 0.002) -> Tensor:

@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.options import require_positive
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 class ProxyLoss(keras.layers.Layer):

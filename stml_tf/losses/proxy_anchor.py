@@ -13,8 +13,7 @@ from stml_tf.losses.cosine import cosine_similarities
 from stml_tf.losses.label_pairs import masked_logsumexp, masked_mean
 from stml_tf.losses.options import require_positive
 from stml_tf.losses.proxies import ProxyLoss, own_proxies
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def proxy_anchor_loss(

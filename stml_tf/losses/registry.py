@@ -15,8 +15,7 @@ from stml_tf.losses.proxy_anchor import ProxyAnchorLoss
 from stml_tf.losses.supervised_contrastive import SupervisedContrastiveLoss
 from stml_tf.losses.tensorflow_addons import PREFIX, TensorFlowAddonsLoss
 from stml_tf.losses.triplet import TripletLoss
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 LOSSES: dict[str, type] = {
     "contrastive": ContrastiveLoss,

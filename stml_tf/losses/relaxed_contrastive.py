@@ -10,8 +10,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.geometry import relative_distances
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def relaxed_contrastive_loss(embeddings: Tensor, similarity: Tensor, *, delta: float) -> Tensor:

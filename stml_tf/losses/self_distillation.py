@@ -9,8 +9,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.geometry import relative_distances
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def self_distillation_loss(embeddings: Tensor, target_embeddings: Tensor) -> Tensor:

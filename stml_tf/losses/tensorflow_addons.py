@@ -18,8 +18,7 @@ import keras
 from keras import ops
 
 from stml_tf.losses.options import require_known
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 PREFIX = "tfa:"
 LAST_PYTHON = (3, 11)

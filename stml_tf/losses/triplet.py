@@ -14,8 +14,7 @@ from stml_tf.losses.cosine import unit_rows
 from stml_tf.losses.geometry import distances, squared_distances
 from stml_tf.losses.label_pairs import label_pairs, masked_mean
 from stml_tf.losses.options import require_known, require_positive
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def triplet_loss(

@@ -10,8 +10,7 @@ import keras
 from stml_tf.losses import byol_loss
 from stml_tf.methods.two_views import TwoViewModel
 from stml_tf.models import build_mlp
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable("stml_tf")

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable("stml_tf")

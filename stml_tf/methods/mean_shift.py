@@ -11,8 +11,7 @@ from stml_tf.losses import mean_shift_loss
 from stml_tf.methods.embedding_memory import EmbeddingMemory
 from stml_tf.methods.two_views import TwoViewModel
 from stml_tf.models import build_mlp
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable("stml_tf")

@@ -12,8 +12,7 @@ import keras
 from stml_tf.losses import info_nce_loss
 from stml_tf.methods.embedding_memory import EmbeddingMemory
 from stml_tf.methods.two_views import TwoViewModel
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable("stml_tf")

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from stml_tf.losses.geometry import squared_distances
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 class SelfTaughtSimilarity(NamedTuple):

@@ -14,8 +14,7 @@ from stml_tf.distribution.replicas import gather_rows
 from stml_tf.losses import relaxed_contrastive_loss, self_distillation_loss
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
 from stml_tf.methods.student_teacher import StudentTeacherModel
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share")
 

@@ -15,8 +15,7 @@ from stml_tf.distribution.accumulation import forward
 from stml_tf.distribution.replicas import gather_rows
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, with_true_relations
 from stml_tf.methods.self_taught import SELF_TAUGHT_LOGS, SelfTaughtModel, positive_share
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable("stml_tf")

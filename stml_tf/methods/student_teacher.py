@@ -8,8 +8,7 @@ from keras import ops
 
 from stml_tf.distribution.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 class StudentTeacherModel(keras.Model):

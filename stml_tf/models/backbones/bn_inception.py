@@ -3,14 +3,11 @@
 Ioffe, Szegedy: Batch Normalization, ICML 2015, arXiv 1502.03167, appendix.
 """
 
-from typing import Any
-
 import keras
 from keras import layers
 
 from stml_tf.models.backbones.googlenet import ceil_max_pool
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 # 1x1; 3x3_reduce, 3x3; double_3x3_reduce, double_3x3 (both); pool_proj. Modules of three paths halve the size.
 _MODULES = {

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
@@ -11,8 +10,7 @@ from stml_tf.models.backbones.conv4 import build_conv4, preprocess_conv4
 from stml_tf.models.backbones.efficientnet_lite import build_efficientnet_lite0, preprocess_efficientnet_lite
 from stml_tf.models.backbones.googlenet import build_googlenet, preprocess_inception
 from stml_tf.models.backbones.resnet import build_resnet18, build_resnet34, build_resnet50, preprocess_resnet
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 OWN_BACKBONES: dict[str, tuple[Callable[[], keras.Model], Callable[[Tensor], Tensor]]] = {
     "conv4": (build_conv4, preprocess_conv4),

@@ -1,11 +1,9 @@
 """Four small convolutions: the network of few-shot learning, for small images of simple things."""
 
-from typing import Any
-
 import keras
 from keras import layers
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 def build_conv4() -> keras.Model:

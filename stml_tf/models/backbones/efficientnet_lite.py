@@ -3,12 +3,10 @@
 Tan, Le: EfficientNet, ICML 2019, arXiv 1905.11946, table 1; Lite0 as in the TensorFlow TPU models, trained by Google.
 """
 
-from typing import Any
-
 import keras
 from keras import layers
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 # blocks, kernel size, stride of the first block, expansion, channels
 _STAGES = (

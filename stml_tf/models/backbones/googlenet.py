@@ -3,15 +3,12 @@
 Szegedy et al.: Going Deeper with Convolutions, CVPR 2015, arXiv 1409.4842, table 1.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import layers
 
 from stml_tf.models.backbones.local_response_norm import LocalResponseNorm
-
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 # 1x1; 3x3_reduce, 3x3; 5x5_reduce, 5x5; pool_proj
 _MODULES = {

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="stml_tf")

@@ -5,13 +5,12 @@ block has its stride in the 3x3 convolution, not in the first 1x1 as in the pape
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-Tensor = Any
+from stml_tf.tensor import Tensor
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
