@@ -1,0 +1,1 @@
+"""A recipe becomes a result: the only room that knows the recipe and the leaves at once."""
