@@ -9,16 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
-from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.loader import pixels_of
+from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.evaluation import embed, query_gallery_metrics
-from stml_tf.runs.model import build_model
-from stml_tf.runs.student_views import embedder, export_student, fixed_views
+from stml_tf.export.quantization import Int8Network, require_same_directions
+from stml_tf.export.saved_model_writer import embedding_network
+from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
 from stml_tf.recipe.recipe import Recipe, load_recipe
 from stml_tf.runs.folder import RunFolder
-from stml_tf.export.saved_model_writer import embedding_network
-from stml_tf.export.quantization import Int8Network, require_same_directions
-from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.runs.model import build_model
+from stml_tf.runs.student_views import embedder, export_student, fixed_views
 
 _CALIBRATION_IMAGES = 1_000
 

@@ -7,11 +7,18 @@ import keras
 import tensorflow as tf
 
 from stml_tf.losses import build_loss
+from stml_tf.methods import (
+    BYOLModel,
+    MeanShiftModel,
+    MoCoModel,
+    SelfTaughtModel,
+    SemiSupervisedModel,
+    StudentTeacherModel,
+)
 from stml_tf.models import build_projection_student, build_student, computing_in
-from stml_tf.recipe.recipe import Recipe
-from stml_tf.methods import BYOLModel, MeanShiftModel, MoCoModel, SelfTaughtModel, SemiSupervisedModel, StudentTeacherModel
 from stml_tf.optimizers import EpochSchedule
 from stml_tf.optimizers.by_name import build_optimizer
+from stml_tf.recipe.recipe import Recipe
 
 
 def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | None = None) -> StudentTeacherModel:

@@ -11,11 +11,11 @@ import tensorflow as tf
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import evaluation_batches
 from stml_tf.data.transforms import evaluation_view
+from stml_tf.distribution.devices import on_all_replicas
+from stml_tf.export.quantization import Int8Network
+from stml_tf.export.saved_model_writer import export_saved_model
 from stml_tf.models import preprocessing
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.export.saved_model_writer import export_saved_model
-from stml_tf.export.quantization import Int8Network
-from stml_tf.distribution.devices import on_all_replicas
 
 EMBEDDING_BATCH = 256
 

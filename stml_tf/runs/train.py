@@ -9,12 +9,25 @@ import tensorflow as tf
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog
-from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.inspection import readable_catalog
 from stml_tf.data.loader import pixels_of, training_batches
+from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
+from stml_tf.distribution.devices import (
+    distribute_batches,
+    is_chief,
+    require_same,
+    strategy_for,
+    sum_over_workers,
+    worker,
+)
 from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
-from stml_tf.runs.model import build_model
+from stml_tf.fitting.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
+from stml_tf.fitting.checkpoint_callback import CheckpointCallback
+from stml_tf.fitting.checkpoints import Checkpoints
+from stml_tf.fitting.resumable_fit import fit_from
+from stml_tf.fitting.stop_signals import StopSignals
+from stml_tf.methods import SelfTaughtModel
 from stml_tf.models import preprocessing
 from stml_tf.monitoring import (
     ProgressCallback,
@@ -28,23 +41,10 @@ from stml_tf.monitoring import (
     mean_agreement,
     metrics_table,
 )
-from stml_tf.runs.student_views import embedder, export_student, fixed_views
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
-from stml_tf.methods import SelfTaughtModel
-from stml_tf.fitting.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
-from stml_tf.fitting.checkpoint_callback import CheckpointCallback
-from stml_tf.fitting.checkpoints import Checkpoints
-from stml_tf.distribution.devices import (
-    distribute_batches,
-    is_chief,
-    require_same,
-    strategy_for,
-    sum_over_workers,
-    worker,
-)
-from stml_tf.fitting.resumable_fit import fit_from
-from stml_tf.fitting.stop_signals import StopSignals
+from stml_tf.runs.model import build_model
+from stml_tf.runs.student_views import embedder, export_student, fixed_views
 from stml_tf.runs.training_data import training_data
 
 AGREEMENT_BATCHES = 3

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stml_tf.data.batches.class_batches import ClassBatches, SemiSupervisedBatches
 from stml_tf.data.batches.neighbor_batches import NeighborBatches
 from stml_tf.data.catalog import Catalog, ImageSet, pool
-from stml_tf.data.batches.class_batches import ClassBatches, SemiSupervisedBatches
 from stml_tf.recipe.recipe import Recipe
 
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from stml_tf import evaluate, train
-from stml_tf.runs.model import METHODS, build_model
-from stml_tf.recipe.recipe import Recipe, load_recipe
 from stml_tf.methods import BYOLModel, MeanShiftModel, MoCoModel, SelfTaughtModel, SemiSupervisedModel
+from stml_tf.recipe.recipe import Recipe, load_recipe
+from stml_tf.runs.model import METHODS, build_model
 
 SMALL = (
     'data={"name": "glyphs", "num_classes": 16, "instances": 6, "image_size": 16}',

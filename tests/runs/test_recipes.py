@@ -208,9 +208,9 @@ def runs_to_its_end(path, tmp_path, monkeypatch):
 def train_evaluate_export(path, tmp_path, monkeypatch):
     import tensorflow as tf
 
+    from stml_tf.fitting.callbacks import TrainingInterrupted
     from stml_tf.runs import evaluate as finished_run
     from stml_tf.runs import train as experiment
-    from stml_tf.fitting.callbacks import TrainingInterrupted
 
     data_dir, run_dir = tmp_path / "data", tmp_path / "run"
     data_dir.mkdir()

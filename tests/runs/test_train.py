@@ -12,12 +12,12 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stml_tf import evaluate, export, train
-from stml_tf.runs import train as experiment
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.glyphs import load_glyphs
-from stml_tf.recipe.recipe import load_recipe
 from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.fitting.checkpoints import Checkpoints
+from stml_tf.recipe.recipe import load_recipe
+from stml_tf.runs import train as experiment
 
 SMALL = (
     "data.num_classes=16",

@@ -1,7 +1,7 @@
 """Trains with the command line, in a process of its own, to which something happens on the way.
 
-Run as `python -m tests.runs.troubled_run EVENT ARGUMENT...`: EVENT is one of the calls below, or None; the arguments are
-those of `stml-tf`.
+Run as `python -m tests.runs.troubled_run EVENT ARGUMENT...`: EVENT is one of the calls below, or None; the arguments
+are those of `stml-tf`.
 """
 
 # ruff: noqa: E402
