@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stml_tf.data import archives
+from stml_tf.data.sources import archives
 from stml_tf.data.sources.archives import extract
 
 
