@@ -1,7 +1,6 @@
 """The command line: parse, call, print."""
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -59,13 +58,14 @@ def train(
         loaded = load_recipe(recipe, overrides)
         # What can be refused is refused before TensorFlow loads.
         from stml_tf.data.sources.by_name import open_catalog
+        from stml_tf.distribution.workers import worker
         from stml_tf.runs.folder import RunFolder
 
         run_dir = run_dir or Path("runs") / loaded.name
         if not dry_run:
             RunFolder(run_dir).check(loaded, overwrite=overwrite, resume=resume)
         # Workers have to meet before TensorFlow does anything, and some data are read by it.
-        several = bool(os.environ.get("TF_CONFIG"))
+        several = worker()[1] > 1
         data = {"data_dir": data_dir, "download": download}
         catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
 

@@ -1,11 +1,9 @@
 """Training on several devices, and on several machines: which take part, and what each of them gets.
 
-With `TF_CONFIG` in the environment, this process is one worker of several and all of its devices take part; TensorFlow
-describes the variable. All workers run the same program on the same data with the same recipe.
+Where `TF_CONFIG` names several workers, this process is one of them and all of its devices take part. All workers run
+the same program on the same data with the same recipe.
 """
 
-import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -14,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from stml_tf.distribution.workers import job, wait_for_workers, worker
+from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
 
@@ -25,7 +25,7 @@ def strategy_for(
     accumulate: int = 1,
     jit: bool = False,
 ) -> tf.distribute.Strategy:
-    """The strategy under whose `scope()` a model is built. With `TF_CONFIG`, call it before anything of TensorFlow.
+    """The strategy under whose `scope()` a model is built. Of several workers, call it before anything of TensorFlow.
 
     Args:
         devices: "all" for the GPUs of this machine, or its CPU where it has none: as many of them as can divide a batch
@@ -36,22 +36,22 @@ def strategy_for(
         jit: Whether the training step is compiled with XLA, which one device alone does.
 
     Returns:
-        For one device TensorFlow's default strategy, or one that is bound to it; for several `MirroredStrategy`; with
-        `TF_CONFIG`, `MultiWorkerMirroredStrategy`.
+        For one device TensorFlow's default strategy, or one that is bound to it; for several `MirroredStrategy`; for
+        several workers, `MultiWorkerMirroredStrategy`, once all of them are there.
 
     Raises:
-        ValueError: If there is no such device, a choice is made where `TF_CONFIG` is set, the batch cannot be divided
-            evenly, or there are several devices and `jit`.
+        UserError: If there is no such device, a choice is made where there are several workers, the batch cannot be
+            divided evenly, there are several devices and `jit`, or a worker is missing.
     """
     share = partial(share_of_batch, batch_size, num_neighbors=num_neighbors, accumulate=accumulate)
-    if _tf_config():
+    if (workers := worker()[1]) > 1:
         if devices != "all":
-            raise ValueError(
-                f'training.devices: {devices!r} given; allowed where TF_CONFIG is set: "all". Hide devices from a '
-                "worker with CUDA_VISIBLE_DEVICES."
+            raise UserError(
+                f'training.devices: {devices!r} given; allowed on {workers} workers: "all". Hide devices from a worker '
+                "with CUDA_VISIBLE_DEVICES."
             )
         if jit:
-            raise ValueError(f"training.jit: true given; allowed on {worker()[1]} workers: false.")
+            raise UserError(f"training.jit: true given; allowed on {workers} workers: false.")
         strategy = _multi_worker()
         share(strategy.num_replicas_in_sync, fewer="start fewer workers")
         return strategy
@@ -62,7 +62,7 @@ def strategy_for(
     chosen = _choose(devices, available)
     if len(chosen) > 1:
         if jit:
-            raise ValueError(
+            raise UserError(
                 f"training.jit: true given; allowed on {len(chosen)} devices: false, or set training.devices to 1."
             )
         share(len(chosen), fewer="set training.devices to fewer")
@@ -70,19 +70,6 @@ def strategy_for(
     if chosen[0] == available[0]:
         return tf.distribute.get_strategy()
     return tf.distribute.OneDeviceStrategy(chosen[0])
-
-
-def is_chief() -> bool:
-    """Whether this process writes checkpoints, logs and exports: the only one, or the first of its `TF_CONFIG`."""
-    return worker()[0] == 0
-
-
-def worker() -> tuple[int, int]:
-    """This process's number, from 0, and how many there are; (0, 1) without `TF_CONFIG`. The chief is number 0."""
-    cluster, task = (_tf_config().get(key, {}) for key in ("cluster", "task"))
-    chiefs, workers = (len(cluster.get(kind, ())) for kind in ("chief", "worker"))
-    number = task.get("index", 0) + (chiefs if task.get("type") == "worker" else 0)
-    return number, max(1, chiefs + workers)
 
 
 def share_of_batch(batch_size: int, devices: int, *, num_neighbors: int, accumulate: int, fewer: str) -> int:
@@ -96,7 +83,7 @@ def share_of_batch(batch_size: int, devices: int, *, num_neighbors: int, accumul
         fewer: What to do for fewer devices, to tell who has to choose.
 
     Raises:
-        ValueError: If several devices cannot divide the batch evenly.
+        UserError: If several devices cannot divide the batch evenly.
     """
     if devices == 1:
         return batch_size
@@ -104,13 +91,13 @@ def share_of_batch(batch_size: int, devices: int, *, num_neighbors: int, accumul
         of_groups = f" times sampling.num_neighbors, {devices} * {num_neighbors} = {unit}" if num_neighbors > 1 else ""
         below = batch_size - batch_size % unit
         nearest = f"{below} or {below + unit}" if below else str(unit)
-        raise ValueError(
+        raise UserError(
             f"A step has {batch_size} images; allowed on {devices} devices: a multiple of devices{of_groups}, such as "
             f"{nearest}. Change batch.size (for supervised, supervision.classes_per_batch), or {fewer}."
         )
     share = batch_size // devices
     if share % accumulate:
-        raise ValueError(
+        raise UserError(
             f"training.accumulate: {accumulate} given; allowed: a divisor of the {share} images of a step that each of "
             f"{devices} devices gets; or {fewer}."
         )
@@ -195,14 +182,14 @@ def require_same(strategy: tf.distribute.Strategy, **seen: Any) -> None:
         seen: What is seen, under its name; `repr` tells whether it is the same.
 
     Raises:
-        ValueError: If another worker sees something else.
+        UserError: If another worker sees something else.
     """
     workers = worker()[1]
     own = [zlib.crc32(repr(value).encode()) for value in seen.values()]
     for (name, value), number, total in zip(seen.items(), own, sum_over_workers(strategy)([*own, 0]), strict=False):
         if total != workers * number:
             shown = shorten(repr(value), 200)
-            raise ValueError(
+            raise UserError(
                 f"The {workers} workers do not see the same {name.replace('_', ' ')}: {shown} here. Give all of them "
                 "the same recipe and data, and a --run-dir on storage that all of them see."
             )
@@ -217,23 +204,20 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 @cache
 def _multi_worker() -> tf.distribute.Strategy:
-    return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _tf_config() -> dict[str, Any]:
-    try:
-        return json.loads(os.environ.get("TF_CONFIG") or "{}")
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'TF_CONFIG is not JSON ({error}): give {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": '
-            '"worker", "index": 0}}, or unset it to train on this machine alone.'
-        ) from None
+    found = job()
+    wait_for_workers(found)
+    role, index = found.task
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec(found.cluster), task_type=role, task_id=index, rpc_layer="grpc"
+        )
+    )
 
 
 def _divides(share: Callable[..., int], devices: int) -> bool:
     try:
         share(devices, fewer="")
-    except ValueError:
+    except UserError:
         return False
     return True
 
@@ -252,7 +236,7 @@ def _choose(devices: str | int | Sequence[str], available: list[str]) -> list[st
         known = {*available, "CPU:0"}
         fits = bool(chosen) and set(chosen) <= known and len(set(chosen)) == len(chosen)
     if not fits:
-        raise ValueError(
+        raise UserError(
             f'training.devices: {devices!r} given; allowed: "all", a count from 1 to {len(available)}, or a list of '
             f"different names of {', '.join(available)}."
         )

@@ -13,14 +13,8 @@ from stml_tf.data.inspection import readable_catalog
 from stml_tf.data.loader import pixels_of, training_batches
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
-from stml_tf.distribution.devices import (
-    distribute_batches,
-    is_chief,
-    require_same,
-    strategy_for,
-    sum_over_workers,
-    worker,
-)
+from stml_tf.distribution.devices import distribute_batches, require_same, strategy_for, sum_over_workers
+from stml_tf.distribution.workers import is_chief, worker
 from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
 from stml_tf.fitting.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback

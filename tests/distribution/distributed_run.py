@@ -14,7 +14,8 @@ from stml_tf.data.batches.neighbor_batches import NeighborBatches
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import evaluation_batches, training_batches
 from stml_tf.data.transforms import evaluation_view, random_view
-from stml_tf.distribution.devices import distribute_batches, is_chief, on_all_replicas, strategy_for, worker
+from stml_tf.distribution.devices import distribute_batches, on_all_replicas, strategy_for
+from stml_tf.distribution.workers import is_chief, worker
 from stml_tf.evaluation import embed
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import SelfTaughtModel

@@ -131,3 +131,39 @@ def test_two_workers_are_stopped_and_killed_and_end_as_one_process_with_two_devi
     for key, value in theirs.items():
         np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5 * np.abs(value).max(), err_msg=key)
     assert_logs_agree(tmp_path, two_devices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"environment": "cloud"},
+        {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": "0"}},
+        {"cluster": {"chief": ["localhost:1"], "worker": None}, "task": {"type": "chief", "index": 0}},
+    ],
+)
+def test_a_worker_that_has_nobody_beside_it_trains_as_without_tf_config(tmp_path, config):
+    ((status, printed, errors),) = finish(start(tmp_path, TF_CONFIG=json.dumps(config)))
+    assert status == 0, errors
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert "Retrieval among 48 test images" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"type": "evaluator", "index": 0}, 'task.type: "evaluator" given; allowed: chief or worker'),
+        ({"type": "worker", "index": 0}, "localhost:2 of TF_CONFIG did not answer within 1 seconds: start all 2"),
+    ],
+)
+def test_a_worker_that_cannot_take_part_ends_in_one_message_and_leaves_nothing(tmp_path, task, message):
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    cluster = {"worker": [f"localhost:{port}", "localhost:2"]}
+    config = json.dumps({"cluster": cluster, "task": task})
+    ((status, printed, errors),) = finish(start(tmp_path, TF_CONFIG=config, STML_TF_WAIT_SECONDS="1"))
+    assert (status, printed) == (2, "")
+    assert message in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
