@@ -36,6 +36,7 @@ setup(
         "scipy>=1.11",
         "h5py>=3.11",
         "rich>=13.7",
+        "filelock>=3.15",
         "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={
