@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from stml_tf.evaluation.neighbors import nearest_neighbors
 
@@ -88,17 +89,56 @@ class MeasureCallback(keras.callbacks.Callback):
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops a run whose loss or gradient is no longer a number, before a checkpoint keeps it.
+    """Stops a run whose loss or gradient is no longer a number.
+
+    What a method logs are means since the beginning of the epoch, and a mean does not recover from a NaN: to look at
+    it seldom is enough, and a GPU need not be waited for at every step.
+
+    Args:
+        every: Steps from one look to the next; the end of an epoch is always looked at.
 
     Raises:
-        TrainingStopped: From the first step after which a logged value is NaN or infinite.
+        TrainingStopped: If a logged value or, at the end of an epoch, a variable is NaN or infinite.
     """
 
+    def __init__(self, every: int = 20) -> None:
+        super().__init__()
+        self.every = every
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if (batch + 1) % self.every == 0:
+            self._look_at(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._look_at(logs)
+        require_finite(self.model)
+
+    def _look_at(self, logs: dict[str, Any] | None) -> None:
         bad = [name for name, value in (logs or {}).items() if not math.isfinite(float(value))]
         if bad:
-            step = int(self.model.optimizer.iterations.numpy())
-            raise TrainingStopped(
-                f"Training stopped at step {step}: {', '.join(bad)} became NaN or infinite. The checkpoints of the "
-                "epochs before are intact. Lower optimizer.learning_rate, or give schedule.warmup_epochs."
-            )
+            raise _no_longer_numbers(self.model, ", ".join(bad))
+
+
+def require_finite(model: keras.Model) -> None:
+    """Refuse to go on from a model, or to keep it, of which a weight or an optimizer's variable is NaN or infinite.
+
+    Raises:
+        TrainingStopped: If one is.
+    """
+    optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
+    groups = {
+        "weights": model.variables,
+        "the optimizer's variables": [v for each in optimizers for v in each.variables],
+    }
+    for name, variables in groups.items():
+        # One answer for all of them is read from the device.
+        sound = [ops.all(ops.isfinite(each)) for each in variables if keras.backend.is_float_dtype(each.dtype)]
+        if sound and not bool(ops.all(ops.stack(sound))):
+            raise _no_longer_numbers(model, name)
+
+
+def _no_longer_numbers(model: keras.Model, what: str) -> TrainingStopped:
+    return TrainingStopped(
+        f"Training stopped at step {int(model.optimizer.iterations.numpy())}: {what} became NaN or infinite. The "
+        "checkpoints of the epochs before are intact. Lower optimizer.learning_rate, or give schedule.warmup_epochs."
+    )

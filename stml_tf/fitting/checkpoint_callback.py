@@ -6,7 +6,12 @@ from typing import Any
 
 import keras
 
-from stml_tf.fitting.callbacks import NeighborBatchesCallback, TrainingInterrupted, TrainingStopped
+from stml_tf.fitting.callbacks import (
+    NeighborBatchesCallback,
+    TrainingInterrupted,
+    TrainingStopped,
+    require_finite,
+)
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
 from stml_tf.fitting.stop_signals import StopSignals
 
@@ -33,7 +38,7 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     Raises:
         TrainingInterrupted: After the step, or the end of an epoch, in which a signal to stop was heard.
-        TrainingStopped: If a checkpoint cannot be written.
+        TrainingStopped: If a checkpoint cannot be written, or would hold what is NaN or infinite.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._leave_if(self.stop.received())
 
     def _save(self, metrics: dict[str, float], **options: Any) -> None:
+        require_finite(self.model)
         if not self.write:
             return
         try:

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stml_tf.fitting.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite, TrainingStopped
+from stml_tf.fitting.callbacks import (
+    MeasureCallback,
+    NeighborBatchesCallback,
+    StopOnNonFinite,
+    TrainingStopped,
+    require_finite,
+)
 from stml_tf.methods import SelfTaughtModel
 from stml_tf.models import build_student
 
@@ -70,13 +76,53 @@ def test_measures_reach_the_callbacks_behind_and_the_history(model, data):
     assert seen == history["recall@1"] == [0.25, 0.25]
 
 
-def test_a_number_that_is_none_stops_before_a_callback_behind_keeps_it(model, data):
-    behind = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: kept.append(batch))
-    kept = []
-    callbacks = [StopOnNonFinite(), behind]
-    model.fit(data, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
-    assert kept == [0, 1]
+class Number:
+    """A scalar on a device: reading it waits for the device."""
+
+    def __init__(self, value):
+        self.value, self.reads = value, 0
+
+    def __float__(self):
+        self.reads += 1
+        return self.value
+
+
+def test_the_device_is_seldom_waited_for(model):
+    stop, loss = StopOnNonFinite(every=20), Number(1.0)
+    stop.set_model(model)
+    for batch in range(100):
+        stop.on_train_batch_end(batch, {"loss": loss})
+    assert loss.reads == 5
+
+
+def test_a_loss_that_is_no_number_stops_within_some_steps(model, data):
+    """Means carry a NaN on, whatever comes behind it."""
+    views, ids = next(iter(data))
+    poisoned = np.array(views)
+    poisoned[0] = np.nan
+    batches = tf.data.Dataset.from_tensor_slices((np.stack([views, poisoned, *[views] * 8]), np.stack([ids] * 10)))
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    with pytest.raises(TrainingStopped, match=r"stopped at step 6: gradient_norm, loss, .* became NaN or infinite"):
+        model.fit(batches, verbose=0, shuffle=False, callbacks=[StopOnNonFinite(every=6), count])
+    assert steps == [0, 1, 2, 3, 4]
+
+
+def test_an_epoch_that_ends_before_the_next_look_is_looked_at(model, data):
     model.student.get_layer("f").kernel.assign(np.full((256, 4), np.nan))
-    with pytest.raises(TrainingStopped, match=r"stopped at step 3: .*loss.* became NaN.*epochs before are intact"):
-        model.fit(data, epochs=2, initial_epoch=1, verbose=0, shuffle=False, callbacks=callbacks)
-    assert kept == [0, 1]
+    behind = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: pytest.fail("went on to the next callback")
+    )
+    with pytest.raises(TrainingStopped, match=r"stopped at step 2: .*loss.* became NaN.*epochs before are intact"):
+        model.fit(data, verbose=0, shuffle=False, callbacks=[StopOnNonFinite(), behind])
+
+
+@pytest.mark.parametrize(("of", "what"), [("weights", "weights"), ("optimizer", "the optimizer's variables")])
+def test_what_became_infinite_in_the_last_step_is_not_kept(model, data, of, what):
+    """The step's own loss and gradient were finite."""
+    model.fit(data, verbose=0, shuffle=False)
+    require_finite(model)
+    variable = model.student.get_layer("f").bias if of == "weights" else model.optimizer.learning_rate
+    variable.assign(variable * float("inf") if of == "optimizer" else [0.0, 0.0, np.inf, 0.0])
+    with pytest.raises(TrainingStopped, match=f"stopped at step 2: {what} became NaN or infinite"):
+        require_finite(model)

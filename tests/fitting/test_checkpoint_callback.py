@@ -149,3 +149,21 @@ def test_a_disk_that_is_full_stops_training(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert names(tmp_path) == ["epoch-0001"]
     assert Run(tmp_path).fit().callback.epoch == EPOCHS
+
+
+@pytest.mark.parametrize("at", [STEPS + 2, STEPS * 2])
+def test_a_checkpoint_never_keeps_what_is_no_number(tmp_path, at):
+    """Neither within an epoch nor at its end; the signal would have had one written."""
+    run = Run(tmp_path, every=2)
+    taken = []
+
+    def spoil(batch, logs):
+        taken.append(batch)
+        if len(taken) == at:
+            run.model.layers[0].bias.assign([0.0, np.nan, 0.0])
+
+    with pytest.raises(TrainingStopped, match=rf"stopped at step {at}: weights became NaN .* epochs before are intact"):
+        run.fit(keras.callbacks.LambdaCallback(on_train_batch_end=spoil), signal_at(at))
+    kept = run.checkpoints.latest()
+    assert kept.step < at
+    Run(tmp_path).fit()
