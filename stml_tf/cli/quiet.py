@@ -22,17 +22,21 @@ def hush_tensorflow() -> None:
 def import_tensorflow() -> None:
     """Import TensorFlow and Keras, without their notices where the level asks for none.
 
-    What they wrote is shown after all if the import fails.
+    What they wrote is shown after all if the import fails. Keras is set as this program needs it, whatever
+    KERAS_BACKEND and keras.json say for others.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.get(LEVEL, "0") == "0":
         import_module("tensorflow")
-        import_module("keras")
-        return
-    with _stderr_held_back():
-        import_module("tensorflow")
-        import_module("keras")
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        keras = import_module("keras")
+    else:
+        with _stderr_held_back():
+            import_module("tensorflow")
+            keras = import_module("keras")
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from keras import ops
 
 from stml_tf.distribution.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
+from stml_tf.models.keras_settings import require_keras_settings
 from stml_tf.tensor import Tensor
 
 
@@ -24,7 +25,8 @@ class StudentTeacherModel(keras.Model):
         logged: Names of what `train_step` logs, beside "loss" and "gradient_norm".
 
     Raises:
-        ValueError: If `momentum` or `teacher_start` is out of range.
+        ValueError: If `momentum` or `teacher_start` is out of range, or Keras is set to what the method cannot train
+            with.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class StudentTeacherModel(keras.Model):
         logged: tuple[str, ...] = (),
         **kwargs: Any,
     ) -> None:
+        require_keras_settings()
         super().__init__(**kwargs)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum={momentum} must be at least 0 and below 1.")

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -19,8 +20,8 @@ def run(code, path=None, **environment):
 @pytest.fixture
 def noisy_modules(tmp_path):
     """A folder whose `tensorflow` and `keras` write notices to file descriptor 2, as the real ones do."""
-    for name in ("tensorflow", "keras"):
-        (tmp_path / f"{name}.py").write_text(NOISY)
+    (tmp_path / "tensorflow.py").write_text(NOISY)
+    (tmp_path / "keras.py").write_text(f"{NOISY}from unittest.mock import Mock\nconfig = Mock()\n")
     return tmp_path
 
 
@@ -52,3 +53,11 @@ def test_a_failing_import_shows_what_was_written(noisy_modules):
     done = run(QUIETLY, noisy_modules)
     assert done.stderr.startswith("notice from C++" * 2)
     assert "ImportError: no keras today" in done.stderr
+
+
+def test_keras_is_set_as_training_needs_it_whatever_its_settings_say(tmp_path):
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch", "epsilon": 1e-7}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    show = "import keras; print(keras.backend.backend(), keras.config.image_data_format(), keras.layers.Dense(1).dtype)"
+    done = run(f"{QUIETLY}; {show}", KERAS_HOME=str(tmp_path), KERAS_BACKEND="jax")
+    assert done.stdout == "tensorflow channels_last float32\n"

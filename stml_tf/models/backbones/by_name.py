@@ -10,6 +10,7 @@ from stml_tf.models.backbones.conv4 import build_conv4, preprocess_conv4
 from stml_tf.models.backbones.efficientnet_lite import build_efficientnet_lite0, preprocess_efficientnet_lite
 from stml_tf.models.backbones.googlenet import build_googlenet, preprocess_inception
 from stml_tf.models.backbones.resnet import build_resnet18, build_resnet34, build_resnet50, preprocess_resnet
+from stml_tf.models.keras_settings import require_keras_settings
 from stml_tf.tensor import Tensor
 
 OWN_BACKBONES: dict[str, tuple[Callable[[], keras.Model], Callable[[Tensor], Tensor]]] = {
@@ -36,8 +37,10 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
         `[batch, height', width', channels]`.
 
     Raises:
-        ValueError: If the name is unknown, or the weights do not exist or do not fit.
+        ValueError: If the name is unknown, the weights do not exist or do not fit, or Keras is set to what no backbone
+            here is made for.
     """
+    require_keras_settings()
     if name in OWN_BACKBONES:
         if weights == "imagenet":
             raise ValueError(
