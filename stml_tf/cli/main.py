@@ -178,12 +178,13 @@ def recipes() -> None:
     """List the recipes that come with stml-tf."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from stml_tf.recipe.recipe import shipped_recipes
 
     table = Table("name", "about", box=None)
     for name, about in shipped_recipes().items():
-        table.add_row(name, about)
+        table.add_row(Text(name), Text(about))
     Console().print(table)
 
 

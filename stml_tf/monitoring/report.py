@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stml_tf.data.catalog import Catalog
 
-__all__ = ["describe_run", "epochs_report", "metrics_table"]
+__all__ = ["describe_run", "epochs_report", "metrics_table", "say"]
 
 
 def describe_run(
@@ -35,14 +36,15 @@ def describe_run(
     if with_labels:
         classes = len(np.unique(catalog.train.labels))
         trained = f"{labeled:,} training images of {classes:,} classes, {unlabeled:,} without labels"
-    console.print(
-        f"[bold]{title}[/bold]  {about}\n"
-        f"Data      {catalog.name}: {trained}, {tested}\n"
-        f"Network   {network}\n"
-        f"Training  {training}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(Text.assemble((title, "bold"), f"  {about}"), soft_wrap=True)
+    say(console, f"Data      {catalog.name}: {trained}, {tested}")
+    say(console, f"Network   {network}")
+    say(console, f"Training  {training}")
+
+
+def say(console: Console, text: str) -> None:
+    """Print text that holds names and paths as they are: rich takes `[a]` for markup and `:a:` for an emoji."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None 
         for name in columns:
             text = f"{_percent(metrics, name):.1f}" if name in metrics else "–"
             is_best = len(rows) > 1 and name in metrics and _percent(metrics, name) == best[name]
-            cells.append(f"[bold]{text}[/bold]" if is_best else text)
-        table.add_row(row, *cells)
+            cells.append(Text(text, style="bold" if is_best else ""))
+        table.add_row(Text(row), *cells)
     return table
 
 

@@ -34,6 +34,7 @@ from stml_tf.monitoring import (
     learning_figure,
     mean_agreement,
     metrics_table,
+    say,
 )
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
@@ -88,7 +89,7 @@ def train(
     if not dry_run:
         folder.check(recipe, overwrite=overwrite, resume=resume)
     if resume and folder.metrics_file.exists():
-        console.print(f"The run in {folder.path} is over: there is nothing to go on with.", soft_wrap=True)
+        say(console, f"The run in {folder.path} is over: there is nothing to go on with.")
         return folder.path
     # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
     in_group = 1 if recipe.learns_from_labels else recipe.sampling.num_neighbors
@@ -202,7 +203,7 @@ def train(
     )
     if checkpoint:
         checkpoints.resume(model, checkpoint)
-        console.print(f"Going on from {checkpoint.path}", soft_wrap=True)
+        say(console, f"Going on from {checkpoint.path}")
     else:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
     with stop, ProgressCallback(images_per_batch=batches.batch_size, console=console) as progress:
@@ -247,5 +248,5 @@ def train(
         "Watch": f"tensorboard --logdir {folder.tensorboard}",
     }
     for what, where in made.items():
-        console.print(f"{what:<11} {where}", soft_wrap=True)
+        say(console, f"{what:<11} {where}")
     return folder.path

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.monitoring.report import describe_run, epochs_report, metrics_table
+from stml_tf.monitoring.report import describe_run, epochs_report, metrics_table, say
 
 ROWS = {
     "raw pixels": {"recall@1": 0.292, "recall@2": 0.4, "recall@8": 0.61, "map@r": 0.1, "queries": 20},
@@ -47,10 +47,10 @@ def test_nothing_to_show(rows):
         metrics_table(rows)
 
 
-def described(*, test=None, gallery=None):
+def described(*, test=None, gallery=None, name="mine", about="Tries."):
     console = Console(file=StringIO(), width=40)
-    catalog = Catalog("mine", labelled(1_200), test, gallery)
-    describe_run(console, catalog, title="run", about="Tries.", network="conv4", training="2 epochs")
+    catalog = Catalog(name, labelled(1_200), test, gallery)
+    describe_run(console, catalog, title="run", about=about, network="conv4", training="2 epochs")
     return console.file.getvalue().splitlines()
 
 
@@ -66,6 +66,17 @@ def test_a_run_says_what_it_is_about_to_do():
     )
     assert others == ["Network   conv4", "Training  2 epochs"]
     assert described()[1].endswith("without labels, no test images")
+
+
+@pytest.mark.parametrize("text", ["[red]shoes[/red]", "[/]", "[link=x]", "\\[bold]", "a :smile: b", "[1, 2]", "Straße"])
+def test_what_looks_like_markup_is_shown_as_it_is(text):
+    title, data, *_ = described(name=text, about=text)
+    assert title == f"run  {text}"
+    assert data.startswith(f"Data      {text}: 1,200")
+    console = Console(file=StringIO(), width=20)
+    say(console, f"SavedModel /photos/{text}/1")
+    assert console.file.getvalue() == f"SavedModel /photos/{text}/1\n"
+    assert text in rendered(metrics_table({text: {"recall@1": 0.5}}))
 
 
 def test_the_best_epoch_is_named_as_what_it_is():
