@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["evaluate", "export", "load_recipe", "train"]
 
 _HOMES = {
-    "load_recipe": "stml_tf.recipe.recipe",
+    "load_recipe": "stml_tf.recipe.load",
     "train": "stml_tf.runs.train",
     "evaluate": "stml_tf.runs.evaluate",
     "export": "stml_tf.runs.evaluate",

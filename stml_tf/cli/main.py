@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
     with errors_as_messages(verbose):
-        from stml_tf.recipe.recipe import load_recipe
+        from stml_tf.recipe.load import load_recipe
 
         loaded = load_recipe(recipe, overrides)
         # What can be refused is refused before TensorFlow loads.
@@ -153,7 +153,7 @@ def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, v
 def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
     """Check RECIPE: a JSON file, or the name of a shipped recipe."""
     with errors_as_messages(verbose):
-        from stml_tf.recipe.recipe import load_recipe, missing_weights
+        from stml_tf.recipe.load import load_recipe, missing_weights
 
         loaded = load_recipe(recipe, overrides, check_files=False)
         click.echo(f"{recipe} is valid")
@@ -168,7 +168,7 @@ def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors."""
-    from stml_tf.recipe.recipe import recipe_schema
+    from stml_tf.recipe.load import recipe_schema
 
     click.echo(json.dumps(recipe_schema(), indent=2))
 
@@ -180,7 +180,7 @@ def recipes() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stml_tf.recipe.recipe import shipped_recipes
+    from stml_tf.recipe.load import shipped_recipes
 
     table = Table("name", "about", box=None)
     for name, about in shipped_recipes().items():

@@ -1,5 +1,6 @@
 """Losses: each a pure function and a thin Keras class around it."""
 
+from stml_tf.losses.by_name import build_loss
 from stml_tf.losses.byol import BYOLLoss, byol_loss
 from stml_tf.losses.contrastive import ContrastiveLoss, contrastive_loss
 from stml_tf.losses.info_nce import InfoNCELoss, info_nce_loss
@@ -9,14 +10,12 @@ from stml_tf.losses.multi_similarity import MultiSimilarityLoss, multi_similarit
 from stml_tf.losses.n_pairs import NPairsLoss, n_pairs_loss
 from stml_tf.losses.normalized_softmax import NormalizedSoftmaxLoss, normalized_softmax_loss
 from stml_tf.losses.proxy_anchor import ProxyAnchorLoss, proxy_anchor_loss
-from stml_tf.losses.registry import LOSSES, build_loss
 from stml_tf.losses.relaxed_contrastive import RelaxedContrastiveLoss, relaxed_contrastive_loss
 from stml_tf.losses.self_distillation import SelfDistillationLoss, self_distillation_loss
 from stml_tf.losses.supervised_contrastive import SupervisedContrastiveLoss, supervised_contrastive_loss
 from stml_tf.losses.triplet import TripletLoss, triplet_loss
 
 __all__ = [
-    "LOSSES",
     "BYOLLoss",
     "ContrastiveLoss",
     "InfoNCELoss",

@@ -18,9 +18,9 @@ import keras
 from keras import ops
 
 from stml_tf.losses.options import require_known
+from stml_tf.registry import ADDONS_PREFIX
 from stml_tf.tensor import Tensor
 
-PREFIX = "tfa:"
 LAST_PYTHON = (3, 11)
 
 # What tensorflow-addons imports by a name that belongs to Keras 3 today, and where Keras 2 keeps it.
@@ -56,15 +56,15 @@ class TensorFlowAddonsLoss(keras.losses.Loss):
 def _find(name: str, options: Mapping[str, Any]) -> Callable[..., Tensor]:
     losses = _losses_module(name)
     functions = {key: found for key, found in vars(losses).items() if _is_loss(found)}
-    require_known(f'Unknown loss "{PREFIX}{name}".', name, functions)
+    require_known(f'Unknown loss "{ADDONS_PREFIX}{name}"', name, functions)
     allowed = list(inspect.signature(functions[name]).parameters)[2:]
     for option in options:
-        require_known(f'Loss "{PREFIX}{name}" has no option {option!r}.', option, allowed)
+        require_known(f'Loss "{ADDONS_PREFIX}{name}" has no option {option!r}', option, allowed)
     return functions[name]
 
 
 def _losses_module(name: str) -> ModuleType:
-    wanted = f'The loss "{PREFIX}{name}" needs tensorflow-addons'
+    wanted = f'The loss "{ADDONS_PREFIX}{name}" needs tensorflow-addons'
     if sys.version_info[:2] > LAST_PYTHON:
         here = ".".join(map(str, sys.version_info[:2]))
         raise ValueError(

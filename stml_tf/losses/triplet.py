@@ -47,7 +47,7 @@ def triplet_loss(
     Raises:
         ValueError: `mining` is not one of the three.
     """
-    require_known(f"Unknown mining {mining!r}.", mining, _MININGS)
+    require_known(f"Unknown mining {mining!r}", mining, _MININGS)
     rows = unit_rows(embeddings) if normalize else embeddings
     apart = squared_distances(rows) if squared else distances(rows)
     return _MININGS[mining](apart, *label_pairs(labels), margin)
@@ -102,7 +102,7 @@ class TripletLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, reduction="none")
         require_positive(margin=margin)
-        require_known(f"Unknown mining {mining!r}.", mining, _MININGS)
+        require_known(f"Unknown mining {mining!r}", mining, _MININGS)
         self.options = {"margin": margin, "mining": mining, "squared": squared, "normalize": normalize}
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -18,6 +18,18 @@ from stml_tf.methods.self_taught import SELF_TAUGHT_LOGS, SelfTaughtModel, posit
 from stml_tf.tensor import Tensor
 
 
+def build_semi_supervised(
+    student: keras.Model,
+    supervised_loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    warmup_epochs: int,
+    steps_per_epoch: int,
+    **settings: Any,
+) -> "SemiSupervisedModel":
+    """Build a `SemiSupervisedModel` whose warm-up is counted in epochs; the other arguments are the class's."""
+    return SemiSupervisedModel(student, supervised_loss, warmup_steps=warmup_epochs * steps_per_epoch, **settings)
+
+
 @keras.saving.register_keras_serializable("stml_tf")
 class SemiSupervisedModel(SelfTaughtModel):
     """A student that learns from labels, and beside them from a moving average of itself.

@@ -10,13 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from stml_tf.registry import log_group
+
 __all__ = ["Summaries", "TensorBoardScalars"]
 
-_GROUPS = {
-    "loss": ("supervised", "relaxed_contrastive", "self_distillation"),
-    "pseudo_labels": ("positive_share", "agreement"),
-    "retrieval": ("map@r", "r_precision", "nmi"),
-}
+_RETRIEVAL = ("map@r", "r_precision", "nmi")
 
 
 class Summaries:
@@ -61,8 +59,9 @@ class Summaries:
 class TensorBoardScalars(keras.callbacks.Callback):
     """Writes the logs of `fit`: at the end of each epoch, and the losses now and then in between.
 
-    An epoch's values are drawn over epochs, those within an epoch over optimizer steps, under `batch/`. Names are put
-    into the groups `loss`, `train`, `pseudo_labels` and `retrieval`. Callbacks that add to the logs go before this one.
+    An epoch's values are drawn over epochs, those within an epoch over optimizer steps, under `batch/`. The group of a
+    name is the one that the register of methods says, `retrieval` for what is measured, else `train`. Callbacks that
+    add to the logs go before this one.
 
     Args:
         summaries: Where to write. It is left open.
@@ -99,8 +98,8 @@ class TensorBoardScalars(keras.callbacks.Callback):
 def _tag(name: str) -> str:
     if "/" in name:
         return name
-    if name == "loss" or name in _GROUPS["loss"]:
-        return "loss/total" if name == "loss" else f"loss/{name}"
-    if name.startswith("recall@"):
+    if name == "loss":
+        return "loss/total"
+    if name.startswith("recall@") or name in _RETRIEVAL:
         return f"retrieval/{name}"
-    return next((f"{group}/{name}" for group, names in _GROUPS.items() if name in names), f"train/{name}")
+    return f"{log_group(name) or 'train'}/{name}"

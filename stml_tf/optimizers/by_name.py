@@ -1,14 +1,15 @@
 """Optimizers by name: AdamP and all of Keras's."""
 
 import inspect
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
+from stml_tf.errors import UserError
 from stml_tf.optimizers.adamp import AdamP
+from stml_tf.registry import arguments_of, did_you_mean
 
 # Wrappers of other optimizers, and the base class, have no learning rate of their own.
 OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
@@ -27,7 +28,7 @@ def build_optimizer(
     weight_decay: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """Builds the optimizer of a name.
+    """Build the optimizer of a name.
 
     Args:
         name: "adamp", or the lower-case name of any Keras optimizer.
@@ -39,33 +40,23 @@ def build_optimizer(
         A new optimizer, not yet built.
 
     Raises:
-        ValueError: the name or an option is not known.
+        UserError: If the name or an option is unknown.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"Unknown optimizer {name!r}.{_nearest(name, OPTIMIZERS)} Allowed: {_listed(OPTIMIZERS)}.")
+        raise UserError(f"Unknown optimizer {name!r}; allowed: {_listed(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
     optimizer, options = OPTIMIZERS[name], dict(options or {})
-    allowed = _options(optimizer)
+    # The classes it is built on name the arguments that it hands on as **kwargs.
+    allowed = arguments_of(optimizer) - {"learning_rate", "weight_decay"}
     for option in options:
         if option not in allowed:
-            raise ValueError(
-                f"Optimizer {name!r} has no option {option!r}.{_nearest(option, allowed)} Allowed: {_listed(allowed)}."
+            raise UserError(
+                f"Optimizer {name!r} has no option {option!r}; allowed: {_listed(allowed)}"
+                f"{did_you_mean(option, allowed)}"
             )
     if not isinstance(learning_rate, LearningRateSchedule):
         learning_rate = float(learning_rate)
     return optimizer(learning_rate=learning_rate, weight_decay=weight_decay, **options)
 
 
-def _options(optimizer: type[keras.optimizers.Optimizer]) -> set[str]:
-    # The classes it is built on name the arguments that it hands on as **kwargs.
-    parameters = [inspect.signature(base).parameters.values() for base in optimizer.__mro__[:-1]]
-    named = {p.name for group in parameters for p in group if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return named - {"learning_rate", "weight_decay"}
-
-
-def _nearest(given: str, allowed: Mapping[str, Any] | set[str]) -> str:
-    matches = get_close_matches(given.lower(), sorted(allowed), n=1)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
-
-
-def _listed(names: Mapping[str, Any] | set[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -1,11 +1,27 @@
 """The sections of a recipe that say which images to train and test on, a class for each kind of data."""
 
+import inspect
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Union
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    Tag,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from stml_tf import registry
+from stml_tf.recipe.names import OneOf, UnlabeledName
 from stml_tf.recipe.sections import Section, ShareOrCount
+from stml_tf.registry import Source, did_you_mean, resolve
 
 LabeledClasses = Annotated[
     ShareOrCount | None,
@@ -23,11 +39,21 @@ LabeledFraction = Annotated[
 ]
 
 
-class PartlyLabeled(Section):
+def _described_by(section: str | None) -> OneOf:
+    """The names of the data sets whose keys a class of this module describes."""
+    return OneOf(lambda: [source.name for source in _sources() if source.section == section])
+
+
+def _sources() -> list[Source]:
+    """What `data.name` may be, in the order of the names."""
+    return [source for _, source in sorted(registry.sources.items()) if not source.only_unlabeled]
+
+
+class DataSection(Section):
     """Data of which a part of the training labels may be kept, and the others never looked at."""
 
     @model_validator(mode="after")
-    def _one_way_to_keep_labels(self) -> "PartlyLabeled":
+    def _one_way_to_keep_labels(self) -> "DataSection":
         if self.labeled_classes is not None and self.labeled_fraction is not None:
             raise ValueError(
                 f"labeled_fraction: {self.labeled_fraction} given together with labeled_classes "
@@ -46,11 +72,17 @@ class PartlyLabeled(Section):
         unlabeled = getattr(self, "unlabeled", None)
         return any(part is not None for part in (self.labeled_classes, self.labeled_fraction, unlabeled))
 
+    def num_train_images(self) -> int | None:
+        """How many training images there are; None where only the data themselves can tell."""
+        return None
 
-class GlyphsData(PartlyLabeled):
+
+class GlyphsData(DataSection):
     """Characters drawn from the fonts that matplotlib ships: a class is a character, its images are fonts."""
 
-    name: Literal["glyphs"] = Field(description="Characters drawn from fonts; nothing is downloaded.")
+    name: Annotated[str, _described_by("GlyphsData")] = Field(
+        description="Characters drawn from fonts; nothing is downloaded."
+    )
     num_classes: int = Field(1000, ge=2, description="Characters, training and test together.")
     instances: int = Field(12, ge=2, description="Images of each character.")
     image_size: int = Field(32, ge=8, description="Side of a drawn image in pixels.")
@@ -79,10 +111,10 @@ class GlyphsData(PartlyLabeled):
         return self._num_train_classes() * self.instances
 
 
-class FolderData(PartlyLabeled):
+class FolderData(DataSection):
     """Image files of your own. Paths are relative to the data folder that is given when training starts."""
 
-    name: Literal["folder"] = Field(description="Image files of your own.")
+    name: Annotated[str, _described_by("FolderData")] = Field(description="Image files of your own.")
     train: str = Field("train", min_length=1, description="Folder of training images, flat or nested.")
     test: str | None = Field(
         "test",
@@ -136,13 +168,13 @@ class FolderData(PartlyLabeled):
         return self
 
 
-class PublishedData(PartlyLabeled):
+class PublishedData(DataSection):
     """A published data set with the split of its classes that results are reported on, in its official layout."""
 
-    name: Literal["cub", "cars196", "sop", "inshop"] = Field(
+    name: Annotated[str, _described_by("PublishedData")] = Field(
         description="CUB-200-2011, Cars196, Stanford Online Products or In-Shop Clothes."
     )
-    unlabeled: Literal["nabirds", "compcars"] | None = Field(
+    unlabeled: UnlabeledName | None = Field(
         None,
         description="A further data set to train on without its labels, NABirds or CompCars, in the same data folder; "
         "null: none.",
@@ -151,13 +183,87 @@ class PublishedData(PartlyLabeled):
     labeled_fraction: LabeledFraction = None
 
 
-class TfdsData(PartlyLabeled):
+class TfdsData(DataSection):
     """An image classification set of TensorFlow Datasets, split by class; `"name": "tfds:NAME"` is short for it."""
 
-    name: Literal["tfds"] = Field(description="A set of TensorFlow Datasets.")
+    name: Annotated[str, _described_by("TfdsData")] = Field(description="A set of TensorFlow Datasets.")
     dataset: str = Field(min_length=1, description="Its name there, such as oxford_flowers102.")
     train_classes: ShareOrCount = Field(
         0.5, description="Classes to train on, as a share or a count; the others are the test classes."
     )
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
+
+
+class OtherData(DataSection):
+    """A data set without a class of its own here: its keys are the arguments of the function that loads it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    name: Annotated[str, _described_by(None)] = Field(description="A data set that was registered.")
+    labeled_classes: LabeledClasses = None
+    labeled_fraction: LabeledFraction = None
+
+    @model_validator(mode="after")
+    def _keys_are_arguments(self) -> "OtherData":
+        if problems := list(self._wrong_keys()):
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _wrong_keys(self) -> Iterator[str]:
+        # A class or function of a plug-in, which is imported already: this loads nothing.
+        parameters = inspect.signature(resolve(registry.sources[self.name].build)).parameters.values()
+        named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        keys = [each for each in named if each.name not in ("data_dir", "download")]
+        given = self.__pydantic_extra__
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            known = [each.name for each in keys]
+            for key in given:
+                if key not in known:
+                    allowed = ", ".join(["name", *known, "labeled_classes", "labeled_fraction"])
+                    yield f"{key}: unknown key; allowed in data: {allowed}{did_you_mean(key, known)}"
+        for each in keys:
+            if each.default is each.empty and each.name not in given:
+                yield f"{each.name}: missing; {self.name} needs it"
+
+
+def _spell_out_tfds(data: Any) -> Any:
+    """`"name": "tfds:NAME"` is short for `"name": "tfds", "dataset": "NAME"`."""
+    name = data.get("name") if isinstance(data, dict) else None
+    if isinstance(name, str) and name.startswith("tfds:") and "dataset" not in data:
+        return {**data, "name": "tfds", "dataset": name.removeprefix("tfds:")}
+    return data
+
+
+def _section_of(data: Any) -> str | None:
+    """The name of the class that describes the data, or what is given where there is none."""
+    if not isinstance(data, dict):
+        return getattr(data, "name", None) and type(data).__name__
+    name = data.get("name")
+    source = registry.sources.get(name) if isinstance(name, str) else None
+    if source is None or source.only_unlabeled:
+        return None if name is None else str(name)
+    return source.section or OtherData.__name__
+
+
+class _Kinds:
+    """Says in the JSON Schema which class describes the data of which name."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        union = schema["schema"]  # within the function that spells names out
+        refs = {kind: handler(choice)["$ref"] for kind, choice in union["choices"].items()}
+        mapping = {source.name: refs[source.section or OtherData.__name__] for source in _sources()}
+        used = [{"$ref": ref} for ref in refs.values() if ref in mapping.values()]
+        return {"oneOf": used, "discriminator": {"propertyName": "name", "mapping": mapping}}
+
+
+_SECTIONS = (GlyphsData, FolderData, PublishedData, TfdsData, OtherData)
+Data = Annotated[
+    Annotated[
+        Union[tuple(Annotated[section, Tag(section.__name__)] for section in _SECTIONS)],  # noqa: UP007
+        Discriminator(_section_of),
+    ],
+    _Kinds(),
+    BeforeValidator(_spell_out_tfds),
+]

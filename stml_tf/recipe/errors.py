@@ -4,12 +4,13 @@ What is allowed comes out of the recipe's JSON Schema, so that a message cannot 
 """
 
 import json
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from stml_tf.errors import UserError
+from stml_tf.registry import did_you_mean
 
 NOUNS = {
     "integer": "a whole number",
@@ -22,7 +23,7 @@ NOUNS = {
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe that cannot be used; the message says where and what is allowed instead."""
 
 
@@ -42,13 +43,6 @@ def describe_problems(source: str, error: ValidationError, document: dict[str, A
     return "\n  ".join([f"{source}:", *problems])
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """'; did you mean "NAME"?' for the nearest of the names, upper and lower case being alike, or ''."""
-    by_folded = {candidate.casefold(): candidate for candidate in names}
-    nearest = get_close_matches(name.casefold(), by_folded, n=1)
-    return f'; did you mean "{by_folded[nearest[0]]}"?' if nearest else ""
-
-
 def _holds(outer: tuple[str | int, ...], inner: tuple[str | int, ...]) -> bool:
     return len(outer) < len(inner) and inner[: len(outer)] == outer
 
@@ -57,10 +51,10 @@ def _describe(details: ErrorDetails, document: dict[str, Any], schema: dict[str,
     kind, given, path = details["type"], details["input"], details["loc"]
     if path[:1] == ("data",):
         path = ("data", *path[2:])  # pydantic names the chosen kind of data there; the document has no such level
-    if kind.startswith("union_tag"):
+    if kind.startswith("union_tag") and isinstance(given, dict):
         path = ("data", "name")
         kind = "missing" if kind == "union_tag_not_found" else "enum"
-        given = details["input"].get("name")
+        given = given.get("name")
     where = ".".join(map(str, path))
     if kind == "extra_forbidden":
         return [f"{where}: unknown key; {_known_keys(path, document, schema)}"]

@@ -15,21 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-KERAS_BACKBONES = (
-    *("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
-    *("DenseNet121", "DenseNet169", "DenseNet201"),
-    *("EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3"),
-    *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7"),
-    *("EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3"),
-    *("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L"),
-    *("InceptionResNetV2", "InceptionV3"),
-    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large"),
-    *("NASNetMobile", "NASNetLarge"),
-    *("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
-    *("VGG16", "VGG19", "Xception"),
-)
-OWN_BACKBONES = ("conv4", "googlenet", "bn_inception", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")
-BACKBONES = (*OWN_BACKBONES, *KERAS_BACKBONES)
+from stml_tf import registry
+from stml_tf.recipe.names import BackboneName
+
 PYTORCH_ENDINGS = (".pth", ".pt", ".pth.tar", ".npz")
 KERAS_OPTIMIZERS = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon", "nadam"),
@@ -109,7 +97,7 @@ class Views(Section):
 class Model(Section):
     """The student network: a backbone and its two heads."""
 
-    backbone: Literal[BACKBONES] = Field(
+    backbone: BackboneName = Field(
         description="The trunk: one of this package's (small letters), or a model of keras.applications."
     )
     weights: str | None = Field(
@@ -129,7 +117,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _weights_are_of_keras(self) -> "Model":
-        if self.weights == "imagenet" and self.backbone not in KERAS_BACKBONES:
+        if self.weights == "imagenet" and "imagenet" not in registry.backbones[self.backbone].named_weights:
             raise ValueError(
                 f'weights: "imagenet" given; allowed for {self.backbone}: a file or null, as only the models of '
                 "keras.applications come with ImageNet weights; `stml-tf convert-weights` makes a file of PyTorch's"

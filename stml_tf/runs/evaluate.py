@@ -15,7 +15,8 @@ from stml_tf.evaluation import embed, query_gallery_metrics
 from stml_tf.export.quantization import Int8Network, require_same_directions
 from stml_tf.export.saved_model_writer import embedding_network
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
-from stml_tf.recipe.recipe import Recipe, load_recipe
+from stml_tf.recipe.load import load_recipe
+from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
 from stml_tf.runs.student_views import embedder, export_student, fixed_views

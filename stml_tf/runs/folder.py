@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stml_tf.recipe.recipe import Recipe, load_recipe, save_recipe
+from stml_tf.recipe.load import load_recipe, save_recipe
+from stml_tf.recipe.recipe import Recipe
 
 
 class RunFolder:

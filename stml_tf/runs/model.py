@@ -1,35 +1,47 @@
-"""The methods by name: from a recipe to its model, compiled."""
+"""From a recipe to its model, compiled, as the register of methods says."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from stml_tf import registry
+from stml_tf.errors import UserError
 from stml_tf.losses import build_loss
-from stml_tf.methods import (
-    BYOLModel,
-    MeanShiftModel,
-    MoCoModel,
-    SelfTaughtModel,
-    SemiSupervisedModel,
-    StudentTeacherModel,
-)
-from stml_tf.models import build_projection_student, build_student, computing_in
+from stml_tf.methods import StudentTeacherModel
+from stml_tf.models import computing_in
 from stml_tf.optimizers import EpochSchedule
 from stml_tf.optimizers.by_name import build_optimizer
 from stml_tf.recipe.recipe import Recipe
+from stml_tf.registry import Method, resolve
 
 
 def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | None = None) -> StudentTeacherModel:
-    """The model of a recipe, compiled, with random or pretrained weights.
+    """Build the model of a recipe, compiled, with random or pretrained weights.
 
-    Under the `scope()` of a strategy that the model is to be trained with. `num_classes` is how many classes it learns
-    from, if any.
+    Call it under the `scope()` of the strategy that the model is trained with.
+
+    Args:
+        recipe: What to build.
+        steps_per_epoch: Optimizer steps in an epoch.
+        num_classes: How many classes the model learns from, if any.
+
+    Returns:
+        The model that the recipe's method builds.
+
+    Raises:
+        UserError: If the method, its loss, optimizer or backbone cannot be built as the recipe says.
     """
-    labels = {"num_classes": num_classes, "steps_per_epoch": steps_per_epoch} if recipe.learns_from_labels else {}
+    method = registry.methods.find(recipe.method)
     with computing_in(recipe.training.precision):
-        model = METHODS[recipe.method](recipe, **labels)
+        student = _build_student(method, recipe)
+        loss = _supervised_loss(recipe, num_classes) if method.learns_from_labels else None
+        from_run = {"steps_per_epoch": steps_per_epoch, "supervised_loss": loss}
+        model = resolve(method.build)(
+            student, **_values(method.reads, recipe, from_run), **method.options, **recipe.method_options
+        )
 
     def optimizer(learning_rate: float) -> keras.optimizers.Optimizer:
         settings = recipe.optimizer
@@ -52,84 +64,28 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
     return model
 
 
-def _self_taught(recipe: Recipe) -> SelfTaughtModel:
-    return SelfTaughtModel(build_student(**_network(recipe)), **_self_taught_settings(recipe))
-
-
-def _semi_supervised(recipe: Recipe, *, num_classes: int | None, steps_per_epoch: int) -> SemiSupervisedModel:
-    supervision = recipe.supervision
-    return SemiSupervisedModel(
-        build_student(**_network(recipe)),
-        build_loss(supervision.loss, num_classes=num_classes, dim=recipe.model.embedding_dim, **supervision.options),
-        num_labeled=supervision.num_labeled,
-        weight=supervision.weight if recipe.method == "semi_supervised" else 0.0,
-        joint=supervision.joint,
-        warmup_steps=supervision.warmup_epochs * steps_per_epoch,
-        **_self_taught_settings(recipe),
-    )
-
-
-def _network(recipe: Recipe) -> dict[str, Any]:
-    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    network = recipe.model.model_dump()
+def _build_student(method: Method, recipe: Recipe) -> keras.Model:
+    network = {key: value for key, value in recipe.model.model_dump().items() if key != "teacher_dim"}
     # On one device the two kinds of BatchNorm round differently, and the plain one is quicker.
-    return {**network, "synchronize_batch_norm": several and network["synchronize_batch_norm"]}
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    network["synchronize_batch_norm"] = several and network["synchronize_batch_norm"]
+    return resolve(method.student)(**network, **_values(method.student_reads, recipe, {}), **method.student_options)
 
 
-def _self_taught_settings(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "num_neighbors": recipe.sampling.num_neighbors,
-        "sigma": recipe.loss.sigma,
-        "delta": recipe.loss.delta,
-        "momentum": recipe.teacher.momentum,
-        "teacher_start": recipe.teacher.start,
-        "teacher_center": recipe.teacher.center,
-        "teacher_update": recipe.teacher.update,
-        "accumulate": recipe.training.accumulate,
-    }
+def _supervised_loss(recipe: Recipe, num_classes: int | None) -> Any:
+    supervision = recipe.supervision
+    return build_loss(supervision.loss, num_classes=num_classes, dim=recipe.model.embedding_dim, **supervision.options)
 
 
-def _moco(recipe: Recipe) -> MoCoModel:
-    return MoCoModel(
-        _projection_student(recipe, batch_norm=False),
-        memory_size=recipe.baseline.memory_size,
-        temperature=recipe.baseline.temperature,
-        momentum=recipe.teacher.momentum,
-    )
+def _values(reads: Mapping[str, str], recipe: Recipe, from_run: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of each argument, from the recipe or from what the run alone knows."""
 
+    def value_at(key: str) -> Any:
+        if key.startswith("run."):
+            return from_run[key.removeprefix("run.")]
+        return reduce(getattr, key.split("."), recipe)
 
-def _byol(recipe: Recipe) -> BYOLModel:
-    return BYOLModel(
-        _projection_student(recipe, batch_norm=True),
-        hidden_dim=recipe.baseline.hidden_dim,
-        momentum=recipe.teacher.momentum,
-    )
-
-
-def _mean_shift(recipe: Recipe) -> MeanShiftModel:
-    return MeanShiftModel(
-        _projection_student(recipe, batch_norm=True),
-        hidden_dim=recipe.baseline.hidden_dim,
-        memory_size=recipe.baseline.memory_size,
-        top_k=recipe.baseline.top_k,
-        momentum=recipe.teacher.momentum,
-    )
-
-
-def _projection_student(recipe: Recipe, *, batch_norm: bool) -> keras.Model:
-    return build_projection_student(
-        hidden_dim=recipe.baseline.hidden_dim,
-        batch_norm=batch_norm,
-        embedding=recipe.baseline.embedding,
-        **{key: value for key, value in _network(recipe).items() if key != "teacher_dim"},
-    )
-
-
-METHODS: dict[str, Callable[..., StudentTeacherModel]] = {
-    "self_taught": _self_taught,
-    "semi_supervised": _semi_supervised,
-    "supervised": _semi_supervised,
-    "moco": _moco,
-    "byol": _byol,
-    "mean_shift": _mean_shift,
-}
+    try:
+        return {argument: value_at(key) for argument, key in reads.items()}
+    except (AttributeError, KeyError) as error:
+        raise UserError(f'The method "{recipe.method}" reads what no recipe has: {error}. Mend its `reads`.') from error

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stml_tf import registry
 from stml_tf.data.batches.class_batches import ClassBatches, SemiSupervisedBatches
 from stml_tf.data.batches.neighbor_batches import NeighborBatches
 from stml_tf.data.catalog import Catalog, ImageSet, pool
+from stml_tf.errors import UserError
 from stml_tf.recipe.recipe import Recipe
 
 
@@ -48,10 +50,10 @@ def training_data(recipe: Recipe, catalog: Catalog) -> TrainingData:
         return TrainingData(images, batches, searched=images)
 
     if labeled.labels is None:
-        raise ValueError(f"{recipe.method} learns from labels, but the training images have none: give them classes.")
+        raise UserError(f"{recipe.method} learns from labels, but the training images have none: give them classes.")
     steps = (len(labeled) + len(unlabeled or ())) // recipe.batch.size
     if not steps:
-        raise ValueError(
+        raise UserError(
             f"A batch of {recipe.batch.size} images cannot be drawn from {len(labeled) + len(unlabeled or ())}: lower "
             "the batch size or add images."
         )
@@ -63,12 +65,12 @@ def training_data(recipe: Recipe, catalog: Catalog) -> TrainingData:
         steps_per_epoch=steps,
         seed=recipe.seed,
     )
-    if recipe.method == "supervised":
+    if registry.methods.find(recipe.method).learns_from == "labels":
         images = replace(labeled, labels=None)
         return TrainingData(images, class_batches, images, labels.astype(np.int64), len(classes))
 
     if not unlabeled:
-        raise ValueError("semi_supervised learns from unlabelled images too, but the data have none: add some.")
+        raise UserError(f"{recipe.method} learns from unlabelled images too, but the data have none: add some.")
     neighbor_batches = NeighborBatches(
         len(unlabeled),
         batch_size=recipe.batch.size - recipe.supervision.num_labeled,

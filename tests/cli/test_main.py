@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,9 @@ from click.testing import CliRunner
 
 import stml_tf
 from stml_tf.cli.main import main
-from stml_tf.data.sources.by_name import PUBLISHED
+from stml_tf.data.sources import cub
 from stml_tf.data.sources.cub import load_cub
-from stml_tf.recipe.recipe import load_recipe, save_recipe
+from stml_tf.recipe.load import load_recipe, save_recipe
 from tests.data.sources.miniatures import write_cub
 
 
@@ -90,7 +91,7 @@ def test_the_downloaded_archive_is_data_to_train_on(experiment, tmp_path, monkey
     expected = write_cub(tmp_path / "made")
     packed = shutil.make_archive(str(tmp_path / "CUB_200_2011"), "gztar", tmp_path / "made")
     archive = shutil.move(packed, tmp_path / "CUB_200_2011.tgz")
-    monkeypatch.setitem(PUBLISHED, "cub", PUBLISHED["cub"]._replace(load=partial(load_cub, expected=expected)))
+    monkeypatch.setattr(cub, "open_cub", replace(cub.open_cub, load=partial(load_cub, expected=expected)))
     train = ("train", "cub", "--set", "model.weights=null", "--data-dir")
     assert call(*train, archive).exit_code == 0
     [(_, _, kwargs)] = experiment.calls

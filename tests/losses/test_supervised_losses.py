@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stml_tf import losses
-from stml_tf.losses import LOSSES, build_loss
+from stml_tf import losses, registry
+from stml_tf.losses import build_loss
 from tests.losses.supervised_batch import DIM, LABELS, NUM_CLASSES, embeddings, proxies
 
 FUNCTIONS = {
@@ -152,7 +152,7 @@ def test_a_batch_may_have_any_size_in_a_graph(name):
         np.testing.assert_allclose(graph(LABELS[:rows], embeddings()[:rows]), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", registry.losses)
 def test_built_loss_equals_the_function_and_survives_serialisation(name):
     loss = build_loss(name, num_classes=NUM_CLASSES, dim=DIM)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))

@@ -1,4 +1,3 @@
-import inspect
 import json
 import subprocess
 import sys
@@ -8,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from stml_tf import registry
 from stml_tf.recipe.errors import RecipeError
-from stml_tf.recipe.recipe import Recipe, load_recipe, recipe_schema, save_recipe, shipped_recipes
-from stml_tf.recipe.sections import KERAS_BACKBONES, OPTIMIZERS
-from stml_tf.recipe.supervision import SUPERVISED_LOSSES
+from stml_tf.recipe.load import load_recipe, recipe_schema, save_recipe, shipped_recipes
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.recipe.sections import OPTIMIZERS
 
 SMALLEST = {
     "name": "small",
@@ -295,7 +295,7 @@ def test_labels_alone_have_to_fit_into_a_batch(recipe_file):
     assert "there are at most batch.size (31) labelled images in a batch, not 32" in message
 
 
-@pytest.mark.parametrize("loss", [*SUPERVISED_LOSSES, "tfa:triplet_semihard_loss"])
+@pytest.mark.parametrize("loss", [*registry.losses, "tfa:triplet_semihard_loss"])
 def test_supervised_losses_are_named(recipe_file, loss):
     assert load_recipe(recipe_file, [f"supervision.loss={loss}"]).supervision.loss == loss
 
@@ -312,15 +312,6 @@ def test_baselines_learn_nothing_from_labels(recipe_file):
     assert 'supervision.loss: "triplet" given; allowed: leave it out, as byol does not read it' in refusal(
         recipe_file, *alone
     )
-
-
-def test_supervised_losses_are_those_that_can_be_built():
-    from stml_tf.losses import LOSSES
-    from stml_tf.losses.tensorflow_addons import PREFIX
-    from stml_tf.recipe.supervision import ADDONS_PREFIX
-
-    assert tuple(LOSSES) == SUPERVISED_LOSSES
-    assert PREFIX == ADDONS_PREFIX
 
 
 @pytest.mark.parametrize("devices", ["all", 2, ["GPU:0", "GPU:2"]])
@@ -474,14 +465,6 @@ def test_the_schema_describes_every_key():
     assert schema["required"] == ["name", "data", "views", "model", "optimizer", "training"]
 
 
-def test_backbones_are_those_of_keras():
-    import keras
-
-    assert {name for name, found in vars(keras.applications).items() if inspect.isfunction(found)} == set(
-        KERAS_BACKBONES
-    )
-
-
 def test_optimizers_are_those_that_can_be_built():
     from stml_tf.optimizers.by_name import OPTIMIZERS as BUILT
 
@@ -490,5 +473,5 @@ def test_optimizers_are_those_that_can_be_built():
 
 
 def test_tensorflow_is_not_loaded():
-    code = "import sys, stml_tf.recipe.recipe as r; r.load_recipe('quickstart'); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, stml_tf.recipe.load as r; r.load_recipe('quickstart'); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stml_tf import evaluate, export, train
 from stml_tf.data.sources.glyphs import load_glyphs
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf.recipe.load import load_recipe
 
 SMALL = (
     "views.size=16",

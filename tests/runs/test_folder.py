@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.folder import RunFolder
 
 

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from stml_tf import evaluate, train
+from stml_tf import evaluate, registry, train
 from stml_tf.methods import BYOLModel, MeanShiftModel, MoCoModel, SelfTaughtModel, SemiSupervisedModel
-from stml_tf.recipe.recipe import Recipe, load_recipe
-from stml_tf.runs.model import METHODS, build_model
+from stml_tf.recipe.load import load_recipe
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.model import build_model
 
 SMALL = (
     'data={"name": "glyphs", "num_classes": 16, "instances": 6, "image_size": 16}',
@@ -29,8 +30,14 @@ def recipe_of(method, *overrides):
     return load_recipe(f"omniglot_{method}", [*SMALL, *memory, *overrides])
 
 
+SETTINGS = registry.arguments_of(SemiSupervisedModel)  # which build_semi_supervised hands on
+
+
 def test_every_method_that_a_recipe_may_name_can_be_built():
-    assert list(METHODS) == Recipe.model_json_schema()["properties"]["method"]["enum"]
+    assert list(registry.methods) == Recipe.model_json_schema()["properties"]["method"]["enum"]
+    for method in registry.methods.values():
+        assert callable(registry.resolve(method.build)) and callable(registry.resolve(method.student))
+        assert {*method.reads, *method.options} <= registry.arguments_of(registry.resolve(method.build)) | SETTINGS
 
 
 def test_settings_reach_the_models():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from stml_tf.data.sources.by_name import PUBLISHED
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf import registry
+from stml_tf.recipe.load import load_recipe
 from tests.data.sources.miniatures import write_cars, write_compcars, write_cub, write_inshop, write_nabirds, write_sop
 
 FILES = sorted(Path(__file__).parents[2].joinpath("recipes").glob("*.json"))
@@ -150,8 +151,10 @@ def small_run(path, data_dir, monkeypatch):
         overrides += ["data.labeled_classes=2"]
     for name in (recipe.data.name, getattr(recipe.data, "unlabeled", None)):
         if name in WRITE:
-            of_their_size = partial(PUBLISHED[name].load, **expecting(WRITE[name](data_dir), name))
-            monkeypatch.setitem(PUBLISHED, name, PUBLISHED[name]._replace(load=of_their_size))
+            target = registry.sources[name].build
+            source = registry.resolve(target)
+            of_their_size = partial(source.load, **expecting(WRITE[name](data_dir), name))
+            monkeypatch.setattr(target.replace(":", "."), replace(source, load=of_their_size))
     fill_with_noise(data_dir)
     return recipe_at(path, *overrides)
 

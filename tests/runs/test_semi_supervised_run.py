@@ -12,7 +12,7 @@ from stml_tf import evaluate, train
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.fitting.checkpoints import Checkpoints
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf.recipe.load import load_recipe
 
 SMALL = (
     'data={"name": "glyphs", "num_classes": 16, "instances": 6, "image_size": 16, "labeled_classes": 3}',

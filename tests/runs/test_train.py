@@ -16,7 +16,7 @@ from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.glyphs import load_glyphs
 from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.fitting.checkpoints import Checkpoints
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf.recipe.load import load_recipe
 from stml_tf.runs import train as experiment
 
 SMALL = (

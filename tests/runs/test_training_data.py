@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.recipe.recipe import load_recipe
+from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.training_data import training_data
 
 SMALL = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.sources.published import Publication, refuse_incomplete
+from stml_tf.data.sources.published_source import PublishedSource
 
 CARS196 = Publication(
     title="Cars196",
@@ -57,3 +58,6 @@ def _read_annotations(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...
             f"{path} is not the annotations file of {CARS196.title} ({error!r}): it needs `annotations` with "
             f"relative_im_path and class, and `class_names`. {CARS196.advice}"
         ) from error
+
+
+open_cars196 = PublishedSource(CARS196, load_cars196, "cars196")

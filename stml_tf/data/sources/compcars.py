@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.published import Publication, by_class
+from stml_tf.data.sources.published_source import PublishedSource
 
 COMPCARS = Publication(
     title="CompCars",
@@ -38,3 +39,6 @@ def load_compcars(data_dir: Path | None) -> Catalog:
         raise ValueError(f"{folder} holds no images MAKE/MODEL/YEAR/*.jpg. {COMPCARS.advice}")
     models = ["/".join(path.relative_to(folder).parts[:2]) for path in cars]
     return Catalog(COMPCARS.title, by_class(cars, models), None)
+
+
+open_compcars = PublishedSource(COMPCARS, load_compcars)

@@ -12,6 +12,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.sources.published import Publication, read_rows, refuse_incomplete
+from stml_tf.data.sources.published_source import PublishedSource
 
 CUB = Publication(
     title="CUB-200-2011",
@@ -45,3 +46,6 @@ def load_cub(data_dir: Path | None, *, expected: Mapping[str, int] = CUB.counts)
         class_names=class_names,
     )
     return refuse_incomplete(Catalog(CUB.title, *split_classes(birds, 0.5)), expected, origin=str(folder.parent))
+
+
+open_cub = PublishedSource(CUB, load_cub, "caltech_birds2011")

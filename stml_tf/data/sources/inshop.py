@@ -12,6 +12,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.published import Publication, by_class, read_rows, refuse_incomplete
+from stml_tf.data.sources.published_source import PublishedSource
 
 INSHOP = Publication(
     title="In-Shop Clothes",
@@ -45,3 +46,6 @@ def load_inshop(data_dir: Path | None, *, expected: Mapping[str, int] = INSHOP.c
     parts = np.array([part for _, _, part in rows])
     train, query, gallery = (garments.take(np.flatnonzero(parts == name)) for name in ("train", "query", "gallery"))
     return refuse_incomplete(Catalog(INSHOP.title, train, query, gallery), expected, origin=str(folder.parent))
+
+
+open_inshop = PublishedSource(INSHOP, load_inshop)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.published import Publication, by_class, read_rows, refuse_incomplete
+from stml_tf.data.sources.published_source import PublishedSource
 
 NABIRDS = Publication(
     title="NABirds",
@@ -37,3 +38,6 @@ def load_nabirds(data_dir: Path | None, *, expected: Mapping[str, int] = NABIRDS
     rows = read_rows(images_file, columns=2)
     birds = by_class([folder / path for _, path in rows], [class_of[image_id] for image_id, _ in rows])
     return refuse_incomplete(Catalog(NABIRDS.title, birds, None), expected, origin=str(folder.parent))
+
+
+open_nabirds = PublishedSource(NABIRDS, load_nabirds)

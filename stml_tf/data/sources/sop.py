@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.published import Publication, by_class, read_rows, refuse_incomplete
+from stml_tf.data.sources.published_source import PublishedSource
 
 SOP = Publication(
     title="Stanford Online Products",
@@ -41,3 +42,6 @@ def _products(listing: Path) -> ImageSet:
     # image_id class_id super_class_id path, below a line that says so
     rows = read_rows(listing, columns=4, skip=1)
     return by_class([listing.parent / path for *_, path in rows], [class_id for _, class_id, _, _ in rows])
+
+
+open_sop = PublishedSource(SOP, load_sop, "stanford_online_products", "class_id")

@@ -12,7 +12,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from stml_tf.models.backbones.by_name import OWN_BACKBONES, build_backbone
+from stml_tf import registry
+from stml_tf.errors import UserError
+from stml_tf.models.backbones.by_name import build_backbone
 from stml_tf.models.pytorch.read import read_pytorch_checkpoint
 from stml_tf.models.student import AUXILIARY_HEAD, EMBEDDING_HEAD, build_student
 
@@ -83,8 +85,9 @@ def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: boo
     Raises:
         ValueError: If a name is not one of the allowed, or the checkpoint is not of this network.
     """
-    if backbone not in OWN_BACKBONES:
-        raise ValueError(f"No PyTorch weights are read for {backbone!r}: choose one of {', '.join(OWN_BACKBONES)}.")
+    known = [name for name, entry in registry.backbones.items() if entry.reads_pytorch]
+    if backbone not in known:
+        raise UserError(f"No PyTorch weights are read for {backbone!r}: choose one of {', '.join(known)}.")
     if not str(out).endswith(".weights.h5"):
         raise ValueError(f"{out}: the name of a Keras weights file ends in .weights.h5")
     arrays = read_pytorch_checkpoint(source)

@@ -14,7 +14,7 @@ def test_a_folder_of_images_needs_a_place():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="Unknown data 'birds': choose"):
+    with pytest.raises(ValueError, match='Unknown data set "birds"; allowed: cars196, compcars, cub, folder'):
         open_catalog("birds")
 
 

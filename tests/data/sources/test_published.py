@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.data.sources.by_name import PUBLISHED, open_catalog
+from stml_tf.data.sources import cub, nabirds
+from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.cars196 import CARS196, load_cars196
 from stml_tf.data.sources.compcars import load_compcars
 from stml_tf.data.sources.cub import CUB, load_cub
@@ -268,10 +270,9 @@ def test_missing_compcars_say_where_they_come_from(tmp_path):
 @pytest.fixture
 def birds(tmp_path, monkeypatch):
     """Miniatures of CUB and NABirds side by side; gives what opens them."""
-    small = dict(PUBLISHED)
-    for name, write in (("cub", write_cub), ("nabirds", write_nabirds)):
-        small[name] = small[name]._replace(load=partial(small[name].load, expected=write(tmp_path)))
-    monkeypatch.setattr("stml_tf.data.sources.by_name.PUBLISHED", small)
+    for module, name, write in ((cub, "open_cub", write_cub), (nabirds, "open_nabirds", write_nabirds)):
+        source = getattr(module, name)
+        monkeypatch.setattr(module, name, replace(source, load=partial(source.load, expected=write(tmp_path))))
     return partial(open_catalog, data_dir=tmp_path)
 
 

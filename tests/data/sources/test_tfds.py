@@ -3,11 +3,12 @@ import sys
 import numpy as np
 import pytest
 
+from stml_tf import registry
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.decoding import read_image
 from stml_tf.data.inspection import Unreadable, inspect_images
 from stml_tf.data.loader import pixels_of
-from stml_tf.data.sources.by_name import PUBLISHED, open_catalog
+from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.tfds import load_tfds
 from tests.data.sources.miniatures import write_cub
 
@@ -50,8 +51,9 @@ def test_published_sets_are_split_as_the_official_copies_are(made_up, name, coun
     catalog = open_catalog(name, data_dir=made_up, download=True, expected={})
     assert len(catalog.train) + len(catalog.test) == 40
     assert max(catalog.train.labels) < count <= min(catalog.test.labels)
+    published = registry.resolve(registry.sources[name].build)
     assert len(catalog.train.class_names) == sum(
-        number for what, number in PUBLISHED[name].publication.counts.items() if what.endswith("classes")
+        number for what, number in published.publication.counts.items() if what.endswith("classes")
     )
 
 

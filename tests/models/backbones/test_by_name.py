@@ -1,12 +1,16 @@
+import inspect
+import sys
+
 import keras
 import numpy as np
 import pytest
 
+from stml_tf import registry
 from stml_tf.models import build_backbone, build_student, build_teacher, preprocessing
-from stml_tf.models.backbones.by_name import OWN_BACKBONES
 
+OWN = [name for name, entry in registry.backbones.items() if not entry.named_weights]
 # The other ResNets are made of the same parts.
-NETWORKS = [name for name in OWN_BACKBONES if name not in ("resnet34", "resnet50")]
+NETWORKS = [name for name in OWN if name not in ("resnet34", "resnet50")]
 NORMALISED = [name for name in NETWORKS if name != "googlenet"]
 
 
@@ -91,7 +95,11 @@ def test_a_network_survives_serialisation():
     assert [layer.get_config() for layer in copy.layers] == [layer.get_config() for layer in backbone.layers]
 
 
-def test_recipes_know_these_networks():
-    from stml_tf.recipe import sections
-
-    assert tuple(OWN_BACKBONES) == sections.OWN_BACKBONES
+def test_keras_networks_are_those_of_keras_applications():
+    offered = {name for name, found in vars(keras.applications).items() if inspect.isfunction(found)}
+    of_keras = {name: entry for name, entry in registry.backbones.items() if entry.named_weights}
+    assert offered == set(of_keras)
+    for name, entry in of_keras.items():
+        build, preprocess = map(registry.resolve, (entry.build, entry.preprocess))
+        assert build is getattr(keras.applications, name)
+        assert preprocess is sys.modules[build.__module__].preprocess_input

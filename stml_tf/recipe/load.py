@@ -1,0 +1,161 @@
+"""Recipes from files, from the package and from dictionaries, and back to files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stml_tf import registry
+from stml_tf.files import whole_file
+from stml_tf.recipe.errors import RecipeError, describe_bad_json, describe_problems, shorten
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.registry import did_you_mean
+
+
+def load_recipe(
+    recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, check_files: bool = True
+) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: A JSON file, the name of a shipped recipe such as "quickstart", or the document itself as a dictionary.
+        overrides: "key.path=value" each, applied in order; a value that is not JSON is taken as text.
+        check_files: Also refuse a `model.weights` file that does not exist. A run that has begun no longer needs it.
+
+    Returns:
+        The recipe with every default filled in.
+
+    Raises:
+        RecipeError: For a recipe that cannot be used; it names the file, and for each problem the key, what was given
+            and what is allowed.
+    """
+    source, document = read_document(recipe, overrides)
+    try:
+        # Through JSON, as pydantic's strictness has rules for JSON: lists become tuples there, but "12" no number.
+        checked = Recipe.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise RecipeError(describe_problems(source, error, document, recipe_schema())) from None
+    if check_files and (advice := missing_weights(checked)):
+        named = "".join(f', "{name}"' for name in registry.backbones[checked.model.backbone].named_weights)
+        allowed = f"a file{named} or null"
+        given = json.dumps(checked.model.weights)
+        raise RecipeError(f"{source}:\n  model.weights: no such file: {given} given; allowed: {allowed}; {advice}")
+    return checked
+
+
+def read_document(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Read a recipe's JSON document and apply the overrides, without checking what it says.
+
+    Args:
+        recipe: As for `load_recipe`.
+        overrides: As for `load_recipe`.
+
+    Returns:
+        What to call the recipe in messages, and the document.
+
+    Raises:
+        RecipeError: If there is no such recipe, it is no JSON object, or an override is malformed.
+    """
+    source, document = _from_dict(recipe) if isinstance(recipe, Mapping) else _from_file(recipe)
+    if overrides:
+        source = f"{source} with {', '.join(overrides)}"
+    for override in overrides:
+        _apply(document, override, source)
+    return source, document
+
+
+def missing_weights(recipe: Recipe) -> str | None:
+    """Say how to come by the file that `model.weights` names, where it does not exist; else None."""
+    weights, backbone = recipe.model.weights, registry.backbones[recipe.model.backbone]
+    if weights is None or weights in backbone.named_weights or Path(weights).exists():
+        return None
+    if not backbone.reads_pytorch:
+        of_keras = '; "imagenet" takes Keras\'s own weights' if "imagenet" in backbone.named_weights else ""
+        return f"it is a file that Keras has saved{of_keras}"
+    return (
+        f"make it from a PyTorch checkpoint: stml-tf convert-weights CHECKPOINT --backbone {backbone.name} -o {weights}"
+    )
+
+
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
+    """Write a recipe with every default spelled out; `load_recipe` returns an equal one."""
+    with whole_file(Path(path)) as partial:
+        partial.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, with a description of every key."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return the recipes that come with the package: what each is for, by name."""
+    return {name: json.loads(path.read_text(encoding="utf-8")).get("about", "") for name, path in _shipped().items()}
+
+
+def _shipped() -> dict[str, Path]:
+    installed, checkout = Path(__file__).parents[1] / "shipped_recipes", Path(__file__).parents[2] / "recipes"
+    folder = installed if installed.is_dir() else checkout
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+def _from_dict(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    try:
+        return "recipe", json.loads(json.dumps(document))
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"recipe: cannot be written as JSON ({error}); allowed: the values of a recipe") from None
+
+
+def _from_file(path_or_name: str | Path) -> tuple[str, dict[str, Any]]:
+    source, text = _read(path_or_name)
+    try:
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError as error:
+        raise RecipeError(describe_bad_json(source, error)) from None
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{source}: {shorten(document)} given; allowed: an object with the keys of a recipe")
+    return source, document
+
+
+def _read(path_or_name: str | Path) -> tuple[str, str]:
+    """What to call the recipe in messages, and its text."""
+    source, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
+    if not path.is_file() and source not in shipped:
+        raise RecipeError(
+            f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name, of {', '.join(shipped)}"
+            f"{did_you_mean(path.stem, shipped)}"
+        )
+    try:
+        # With or without the byte order mark that some editors begin a file with.
+        return source, (path if path.is_file() else shipped[source]).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"{source}: not a text file; allowed: JSON in UTF-8") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RecipeError(f"the key {json.dumps(key)} is given {keys.count(key)} times in one object; keep one")
+    return dict(pairs)
+
+
+def _apply(document: dict[str, Any], override: str, source: str) -> None:
+    path, equals, text = override.partition("=")
+    *parents, key = path.split(".")
+    if not (equals and all([*parents, key])):
+        raise RecipeError(f"{source}: {json.dumps(override)} given; allowed: key.path=value, such as batch.size=60")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    section = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"{source}:\n  {path}: unknown key, as {parent} is a value and has no keys")
+    section[key] = value
