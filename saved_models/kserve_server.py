@@ -2,6 +2,8 @@
 
 pip install kserve tensorflow
 python kserve_server.py --model_name quickstart --model_dir saved_models/quickstart/1
+
+It listens on this machine alone, 127.0.0.1:8080; `--host 0.0.0.0` opens it to others.
 """
 
 import argparse
@@ -35,17 +37,35 @@ class EmbeddingModel(kserve.Model):
 def read_images(payload: dict | InferRequest) -> list[bytes]:
     """The bytes of the images: {"instances": [{"b64": ...}, ...]}, or one V2 tensor of BYTES, in base64 too."""
     try:
-        if isinstance(payload, dict):
-            texts = [instance["b64"] for instance in payload["instances"]]
-        else:
+        if isinstance(payload, InferRequest):
             texts = payload.inputs[0].as_numpy().flat
+        else:
+            texts = [instance["b64"] for instance in payload["instances"]]
         return [base64.b64decode(text, validate=True) for text in texts]
     except (LookupError, TypeError, ValueError) as error:
         raise InvalidInput(f"the request holds no images in base64: {error!r}") from error
 
 
+class Server(kserve.ModelServer):
+    """KServe's server, on a host of one's choice: by itself it listens on all addresses."""
+
+    def __init__(self, host: str, **options: object) -> None:
+        super().__init__(**options)
+        self.host = host
+
+    async def _serve(self) -> None:
+        self._rest_server.config.host = self.host
+        await super()._serve()
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(parents=[kserve.model_server.parser])
+    parser = argparse.ArgumentParser(parents=[kserve.model_server.parser], conflict_handler="resolve")
     parser.add_argument("--model_dir", required=True, help="a version's folder, such as saved_models/quickstart/1")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all of this machine's")
+    grpc = "also listen for gRPC, on all addresses whatever --host says"
+    parser.add_argument("--enable_grpc", default=False, type=lambda value: value.lower() == "true", help=grpc)
     arguments = parser.parse_args()
-    kserve.ModelServer().start([EmbeddingModel(arguments.model_name, arguments.model_dir)])
+    if arguments.workers != 1:
+        parser.error("--workers: TensorFlow shares its threads among requests, so one process serves them all.")
+    server = Server(arguments.host, enable_grpc=arguments.enable_grpc)
+    server.start([EmbeddingModel(arguments.model_name, arguments.model_dir)])

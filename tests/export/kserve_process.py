@@ -7,10 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def install_kserve(folder):
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         (packages,) = folder.glob("lib/python*/site-packages")
         # TensorFlow is five times as large as the server, so this environment's is used, and nothing is changed in it.
-        (packages / "tensorflow.pth").write_text(sysconfig.get_path("purelib"))
+        (packages / "tensorflow.pth").write_text(str(Path(find_spec("tensorflow").origin).parents[1]))
         pip = subprocess.run([python, "-m", "pip", "install", REQUIREMENT], capture_output=True, text=True)
         if pip.returncode:
             pytest.skip(f"KServe cannot be installed here: {pip.stderr.strip().splitlines()[-1]}")
@@ -87,7 +87,7 @@ def kserve_server(python, saved_model, log):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = ["--model_name", NAME, "--model_dir", saved_model, "--http_port", str(port), "--enable_grpc", "false"]
+    arguments = ["--model_name", NAME, "--model_dir", saved_model, "--http_port", str(port)]
     with log.open("w") as file:
         process = subprocess.Popen(
             [python, WRAPPER, *arguments],

@@ -1,5 +1,6 @@
 import io
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -88,6 +89,8 @@ def test_an_image_that_cannot_be_decoded_is_the_clients_error(server, protocol, 
         (f"/v1/models/{NAME}:predict", {"instances": [{"b64": "no base64!"}]}),
         (f"/v1/models/{NAME}:predict", {"instances": [{"image": "x"}]}),
         (f"/v1/models/{NAME}:predict", {"instances": [1]}),
+        (f"/v1/models/{NAME}:predict", {}),
+        *((f"/v1/models/{NAME}:predict", body) for body in ([], None, "x", 5, True, [{"b64": "QQ=="}])),
         (f"/v2/models/{NAME}/infer", {"inputs": []}),
         (f"/v2/models/{NAME}/infer", {"inputs": [{"name": "x", "shape": [2], "datatype": "BYTES", "data": ["QQ=="]}]}),
         (f"/v2/models/{NAME}/infer", {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}),
@@ -96,3 +99,31 @@ def test_an_image_that_cannot_be_decoded_is_the_clients_error(server, protocol, 
 def test_a_request_without_images_is_the_clients_error(server, path, body):
     status, answer = server.post(path, body)
     assert (status, "the request holds no images in base64" in answer["error"]) == (400, True), answer
+
+
+@pytest.mark.parametrize("instances", [1, None, "x", {}])
+def test_instances_that_are_no_list_are_the_clients_error(server, instances):
+    expected = 400, {"error": 'Expected "instances" to be a list'}
+    assert server.post(f"/v1/models/{NAME}:predict", {"instances": instances}) == expected
+
+
+@pytest.mark.parametrize("body", [[], None, "x", 5])
+def test_a_body_that_is_no_request_of_the_v2_protocol_is_the_clients_error(server, body):
+    status, _ = server.post(f"/v2/models/{NAME}/infer", body)
+    assert 400 <= status < 500
+
+
+def test_it_listens_on_this_machine_alone(server):
+    """Read from the kernel: every socket that the process listens with."""
+    inodes = {
+        link.removeprefix("socket:[").removesuffix("]")
+        for link in (str(each.readlink()) for each in Path(f"/proc/{server.pid}/fd").iterdir())
+        if link.startswith("socket:[")
+    }
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{server.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                listening.add(fields[1])
+    assert listening == {f"0100007F:{server.port:04X}"}, "127.0.0.1, in the order of a little-endian machine"
