@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import click
 
 from stml_tf.cli.quiet import hush_tensorflow
+from stml_tf.dry_run import DryRunStopped
 
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
@@ -49,6 +50,9 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
 
 def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
     """What to raise in place of an error that is to be expected; None for a fault of the program."""
+    if isinstance(error, DryRunStopped):
+        click.echo(str(error))
+        return SystemExit(0)
     if isinstance(error, RuntimeError):
         from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 

@@ -59,6 +59,7 @@ def train(
         # What can be refused is refused before TensorFlow loads.
         from stml_tf.data.sources.by_name import open_catalog
         from stml_tf.distribution.workers import worker
+        from stml_tf.dry_run import trial
         from stml_tf.runs.folder import RunFolder
 
         run_dir = run_dir or Path("runs") / loaded.name
@@ -67,7 +68,8 @@ def train(
         # Workers have to meet before TensorFlow does anything, and some data are read by it.
         several = worker()[1] > 1
         data = {"data_dir": data_dir, "download": download}
-        catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
+        with trial(dry_run):
+            catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
 
         import_tensorflow()
         from stml_tf.runs import train as experiment

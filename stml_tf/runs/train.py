@@ -15,6 +15,7 @@ from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
 from stml_tf.distribution.devices import distribute_batches, require_same, strategy_for, sum_over_workers
 from stml_tf.distribution.workers import is_chief, worker
+from stml_tf.dry_run import trial
 from stml_tf.evaluation import embed, query_gallery_metrics, raw_pixels
 from stml_tf.fitting.callbacks import MeasureCallback, NeighborBatchesCallback, StopOnNonFinite
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
@@ -81,6 +82,7 @@ def train(
     Raises:
         ValueError: If the run folder holds something or its run has another recipe, the data are missing, too few or
             unreadable, or the devices are not there or cannot divide a batch evenly.
+        DryRunStopped: If a dry run would have to extract or download the data first.
         TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
         TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
@@ -101,7 +103,8 @@ def train(
         accumulate=recipe.training.accumulate,
         jit=recipe.training.jit,
     )
-    catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
+    with trial(dry_run):
+        catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
     keras.utils.set_random_seed(recipe.seed)
     if recipe.training.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -131,7 +134,7 @@ def train(
     left_out = [bad.index for bad in unreadable]
     require_same(strategy, recipe=recipe.model_dump(), images=[len(train_images), len(test_images or ()), left_out])
 
-    with strategy.scope():
+    with strategy.scope(), trial(dry_run) as left_undone:
         model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)
     embed_f, embed_g = (embedder(model.student, output, strategy) for output in (0, 1))
     views_of = partial(fixed_views, recipe)
@@ -156,7 +159,9 @@ def train(
     if dry_run:
         one_batch = distribute_batches(own_batches_from().take(1), strategy)
         fit_from(model, lambda: one_batch, epochs=1, callbacks=[neighbors, StopOnNonFinite()])
-        console.print("Dry run: one step was taken, nothing was written.")
+        for what in left_undone:
+            say(console, f"Training would {what}.")
+        say(console, "Dry run: one step was taken, nothing was written.")
         return folder.path
 
     def test_embeddings() -> np.ndarray:

@@ -10,6 +10,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from stml_tf.dry_run import would_have_to
+
 
 def extract(archive: Path, held: str) -> Path:
     """Unpacks what a tar or zip archive holds into the archive's folder, and says so on standard error.
@@ -30,6 +32,7 @@ def extract(archive: Path, held: str) -> Path:
     target = archive.parent / held
     if target.exists():
         return target
+    would_have_to(f"extract {archive} to {target}")
     print(f"Extracting {archive} to {target} (this is done once) ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=f".{held}-", dir=archive.parent) as partial:
         unpacked = Path(partial) / held

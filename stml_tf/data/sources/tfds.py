@@ -10,6 +10,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.sources.published import refuse_incomplete
+from stml_tf.dry_run import would_have_to
 
 
 def load_tfds(
@@ -69,7 +70,8 @@ def _prepared_builder(dataset: str, data_dir: Path | None, *, download: bool) ->
             f"TensorFlow Datasets cannot open {dataset!r}: {str(error).splitlines()[0]} Its names are listed at "
             "https://www.tensorflow.org/datasets/catalog/overview"
         ) from error
-    if download:
+    if download and not builder.is_prepared():
+        would_have_to(f"download {dataset} to {builder.data_dir}")
         try:
             builder.download_and_prepare()
         except Exception as error:  # no network, a page that is gone, a changed file: anything may be raised

@@ -1,11 +1,13 @@
 """Backbones by name: a network from preprocessed images to feature maps, and the preprocessing it expects."""
 
 from collections.abc import Callable
+from functools import partial
 
 import keras
 
 from stml_tf import registry
 from stml_tf.errors import UserError
+from stml_tf.models.backbones.named_weights import build_with_named_weights
 from stml_tf.models.keras_settings import require_keras_settings
 from stml_tf.tensor import Tensor
 
@@ -35,9 +37,11 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
             f"{name} has no ImageNet weights of Keras's; give the path of a weights file, such as `stml-tf "
             "convert-weights` makes of a PyTorch checkpoint, or null."
         )
-    fetched = {"weights": weights if named else None} if entry.named_weights else {}
-    backbone = registry.resolve(entry.build)(**entry.options, **fetched)
-    if weights is not None and not named:
+    build = partial(registry.resolve(entry.build), **entry.options)
+    if named:
+        return build_with_named_weights(build, name, weights)
+    backbone = build(weights=None) if entry.named_weights else build()
+    if weights is not None:
         load_weights_file(backbone, weights, owner=name)
     return backbone
 
