@@ -1,29 +1,31 @@
 """Exact nearest neighbours by Euclidean distance, in bounded memory.
 
-Squared distances are expanded into `|q|^2 + |g|^2 - 2 q.g` on centred rows, one block of queries and gallery at a time,
-and a running best k is kept per query. The products are taken in float64: NumPy's are as fast there as in float32 on
-many processors, near duplicates keep their order, and rounding the result to float32 makes exact ties of true ties.
+Candidates come from float32 products or rougher ones, with bounds on their errors. Whatever these bounds leave open is
+decided by differences in float64, so that near duplicates keep their order and true ties are ties; queries whose
+neighbours may not all be among the candidates, as with many duplicates, are compared with the whole gallery in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from stml_tf.evaluation.candidates import Candidates, CandidateSearch
+
 __all__ = ["nearest_neighbors", "neighbor_chunks"]
 
-# A squared distance below this share of `|q|^2 + |g|^2` is within float32's own resolution: the rows are one point.
+# A squared distance below this share of `|q|^2 + |g|^2`, expanded in float64, is within its error: the rows coincide.
 _SAME_POINT = 1e-13
-_INDEX_BITS = 32
-_SELF_FIRST = -1 << _INDEX_BITS
-_NEVER = (0x7F800000 << _INDEX_BITS) + 2**_INDEX_BITS - 1  # At an infinite distance.
-_SPARSE = 16  # Where fewer than one in so many are near, they are worth picking out.
+_ALWAYS_EXACT = 32  # So many of the nearest are measured exactly, further ones where float32 products do not do.
+_PRECISE = 2.0**17  # A squared distance so many times its error is as precise as float32 wants it.
+_CACHED = 2**17  # So many numbers stay in the processor's cache.
 
 
 def nearest_neighbors(
-    queries: Any, gallery: Any = None, *, k: int, exclude_self: bool = False, chunk_size: int = 2048
+    queries: Any, gallery: Any = None, *, k: int, exclude_self: bool = False, chunk_size: int = 4096
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest gallery rows of every query.
 
@@ -52,7 +54,7 @@ def nearest_neighbors(
 
 
 def neighbor_chunks(
-    queries: Any, gallery: Any = None, *, k: int, exclude_self: bool = False, chunk_size: int = 2048
+    queries: Any, gallery: Any = None, *, k: int, exclude_self: bool = False, chunk_size: int = 4096
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Search as `nearest_neighbors` does, and hand out the result a few queries at a time.
 
@@ -66,21 +68,21 @@ def neighbor_chunks(
     Returns:
         An iterator over `(rows, distances [rows, k], indices [rows, k])`; `rows` is a slice of the queries.
     """
-    among_themselves = gallery is None
-    if exclude_self and not among_themselves:
+    if exclude_self and gallery is not None:
         raise ValueError("exclude_self is for a search among the queries themselves: leave out the gallery, or it")
     queries = _checked(queries, "queries")
-    gallery = queries if among_themselves else _checked(gallery, "gallery")
-    if queries.shape[1] != gallery.shape[1]:
+    gallery = gallery if gallery is None else _checked(gallery, "gallery")
+    searched = queries if gallery is None else gallery
+    if queries.shape[1] != searched.shape[1]:
         raise ValueError(
-            f"queries have {queries.shape[1]} dimensions and the gallery {gallery.shape[1]}; both must have the same"
+            f"queries have {queries.shape[1]} dimensions and the gallery {searched.shape[1]}; both must have the same"
         )
-    candidates = len(gallery) - exclude_self
+    candidates = len(searched) - exclude_self
     if not 1 <= k <= candidates:
         raise ValueError(f"k is {k}, but must be from 1 to the number of candidates, here {candidates}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, but must be at least 1")
-    return _search(queries, gallery, k, among_themselves, exclude_self, chunk_size)
+    return _Search(queries, gallery, k, exclude_self, held=chunk_size**2).chunks()
 
 
 def _checked(embeddings: Any, name: str) -> np.ndarray:
@@ -94,78 +96,116 @@ def _checked(embeddings: Any, name: str) -> np.ndarray:
     return embeddings
 
 
-def _search(
-    queries: np.ndarray, gallery: np.ndarray, k: int, among_themselves: bool, exclude_self: bool, chunk_size: int
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    # Blocks as wide as k keep the number of merges down, and fewer rows then keep the block's size.
-    width = min(len(gallery), max(chunk_size, k))
-    height = max(1, chunk_size**2 // (width + k))
-    center = gallery.mean(axis=0, dtype=np.float64)
-    # Float32's exponent is narrow: with everything divided by the largest value, no square leaves it.
-    bounds = [queries.min(axis=0), queries.max(axis=0), gallery.min(axis=0), gallery.max(axis=0)]
-    scale = np.abs(np.stack(bounds) - center).max() or 1.0
+class _Search:
+    """A gallery and queries, as they are, and moved to where products are taken.
 
-    def block_of(embeddings: np.ndarray, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        block = (embeddings[start : start + size] - center) / scale
-        return block, np.einsum("nd,nd->n", block, block)
-
-    for first_query in range(0, len(queries), height):
-        query, query_norms = block_of(queries, first_query, height)
-        own = np.arange(first_query, first_query + len(query))
-        best = np.empty((len(query), 0), np.int64)
-        limit = np.full(len(query), np.inf)
-        for first in range(0, len(gallery), width):
-            block, norms = block_of(gallery, first, width)
-            here = np.flatnonzero(among_themselves & (own >= first) & (own < first + len(block)))
-            itself = here, own[here] - first
-            squared = (-2 * query) @ block.T
-            squared += norms
-            near = squared <= (limit - query_norms)[:, None]
-            near[itself] = not exclude_self
-            if np.count_nonzero(near) > near.size // _SPARSE:
-                squared += query_norms[:, None]
-                keys = _ranking_keys(squared, query_norms[:, None] + norms, np.arange(first, first + len(block)))
-                keys[itself] = _NEVER if exclude_self else own[here] + _SELF_FIRST
-            else:
-                rows, columns = np.nonzero(near)
-                squared = squared[rows, columns] + query_norms[rows]
-                near_keys = _ranking_keys(squared, query_norms[rows] + norms[columns], first + columns)
-                if among_themselves:
-                    near_keys += np.where(first + columns == own[rows], _SELF_FIRST, 0)
-                keys = _side_by_side(rows, near_keys, len(query))
-            best = np.concatenate([best, keys], axis=1)
-            if best.shape[1] > k:
-                best = np.partition(best, k - 1, axis=1)[:, :k]
-            if best.shape[1] == k:
-                limit = _squared_distances(best.max(axis=1)) * (1 + 1e-6) + _SAME_POINT * query_norms
-        best.sort(axis=1)
-        distances = (np.sqrt(_squared_distances(best)) * scale).astype(np.float32)
-        yield slice(first_query, first_query + len(query)), distances, best & (2**_INDEX_BITS - 1)
-
-
-def _ranking_keys(squared: np.ndarray, norm_sums: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Squared distances and gallery indices as single integers, int64, of the shape of `squared`, which is overwritten.
-
-    The bits of a non-negative float32 order as the number does. With the index below them, one plain partition ranks by
-    distance, then index.
+    Products are of centred rows, for precision, divided by a power of two, which rounds nothing and keeps squares
+    within float32's narrow exponent.
     """
-    norm_sums *= _SAME_POINT
-    squared[squared <= norm_sums] = 0
-    keys = squared.astype(np.float32).view(np.int32).astype(np.int64)
-    keys <<= _INDEX_BITS
-    keys |= indices
-    return keys
+
+    def __init__(self, queries: np.ndarray, gallery: np.ndarray | None, k: int, exclude_self: bool, held: int) -> None:
+        self.among_themselves = gallery is None
+        self.queries = queries
+        self.gallery = queries if gallery is None else gallery
+        self.k = k
+        self.exclude_self = exclude_self
+        self.held = held
+        self.center = self.gallery.mean(axis=0, dtype=np.float64)
+        extremes = [each for rows in (self.queries, self.gallery) for each in (rows.min(axis=0), rows.max(axis=0))]
+        largest = np.abs(np.stack(extremes) - self.center).max()
+        self.scale = 2.0 ** np.ceil(np.log2(largest)) if largest else 1.0
+        self.moved_gallery = self._moved(self.gallery, np.float32)
+
+    def chunks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """The neighbours of all queries, as `neighbor_chunks` hands them out."""
+        find = CandidateSearch(
+            self.moved_gallery, k=self.k + self.exclude_self, num_queries=len(self.queries), held=self.held
+        )
+
+        def candidates(rows: slice) -> Candidates:
+            known = self.among_themselves
+            return find(self.moved_gallery[rows] if known else self._moved(self.queries[rows], np.float32))
+
+        blocks = _slices(len(self.queries), self.held // (16 * find.count))
+        with ThreadPoolExecutor(1) as ahead:  # The next block's candidates are found while this one's are ranked.
+            upcoming = ahead.submit(candidates, blocks[0])
+            for rows, following in zip(blocks, [*blocks[1:], None], strict=True):
+                found = upcoming.result()
+                if following is not None:
+                    upcoming = ahead.submit(candidates, following)
+                numbers = np.arange(rows.start, rows.stop)
+                distances, indices = self._ranked(numbers, found.indices, self._squared(numbers, found))
+                settled = (distances[:, -1] / self.scale) ** 2 + found.error < found.beyond
+                if self.among_themselves and not self.exclude_self:
+                    settled &= indices[:, 0] == numbers
+                unsettled = np.flatnonzero(~settled)
+                for some in _slices(len(unsettled), self.held // len(self.gallery)):
+                    places = unsettled[some]
+                    distances[places], indices[places] = self._among_all(numbers[places])
+                yield rows, np.maximum(distances, 0), indices
+
+    def _squared(self, numbers: np.ndarray, found: Candidates) -> np.ndarray:
+        """Candidates' squared distances, float64, as good as it takes to rank the nearest by them."""
+        error = found.error[:, None]
+        squared = found.squared.astype(np.float64)
+        close = np.diff(squared, axis=1) <= 2 * error
+        unsure = squared <= _PRECISE * error
+        unsure[:, 1:] |= close
+        unsure[:, :-1] |= close
+        unsure[:, :_ALWAYS_EXACT] = True
+        last = min(self.k + self.exclude_self, squared.shape[1]) - 1
+        unsure &= squared <= squared[:, last, None] + 2 * error
+        rows, columns = np.nonzero(unsure)
+        squared[rows, columns] = self._differences(numbers[rows], found.indices[rows, columns])
+        return np.maximum(squared, 0)
+
+    def _differences(self, numbers: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Squared distances of pairs of a query and a gallery row, exactly, float64 `[pairs]`."""
+        squared = np.empty(len(numbers))
+        for pairs in _slices(len(numbers), _CACHED // self.gallery.shape[1]):
+            difference = np.subtract(self.queries[numbers[pairs]], self.gallery[indices[pairs]], dtype=np.float64)
+            difference /= self.scale
+            squared[pairs] = np.einsum("nd,nd->n", difference, difference)
+        return squared
+
+    def _ranked(self, numbers: np.ndarray, indices: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of `indices` `[rows, count]`: by distance, float32, then index."""
+        distances = (np.sqrt(squared) * self.scale).astype(np.float32)
+        self._place_themselves(distances, indices == numbers[:, None])
+        order = np.lexsort((indices, distances), axis=1)[:, : self.k]
+        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+
+    def _place_themselves(self, distances: np.ndarray, themselves: Any) -> None:
+        if self.among_themselves:
+            distances[themselves] = np.inf if self.exclude_self else -1
+
+    def _among_all(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of queries, found without candidates."""
+        queries = self._moved(self.queries[numbers], np.float64)
+        norms = np.einsum("nd,nd->n", queries, queries)[:, None]
+        squared = np.empty((len(queries), len(self.gallery)))
+        for columns in _slices(len(self.gallery), self.held // len(self.gallery)):
+            block = self._moved(self.gallery[columns], np.float64)
+            norm_sums = norms + np.einsum("nd,nd->n", block, block)
+            part = norm_sums - 2 * (queries @ block.T)
+            squared[:, columns] = np.where(part <= _SAME_POINT * norm_sums, 0, part)
+        distances = np.sqrt(squared).astype(np.float32)
+        self._place_themselves(distances, (np.arange(len(numbers)), numbers))
+        indices = np.empty((len(numbers), self.k), np.int64)
+        for row, limit in enumerate(np.partition(distances, self.k - 1, axis=1)[:, self.k - 1]):
+            near = np.flatnonzero(distances[row] <= limit)
+            indices[row] = near[np.argsort(distances[row, near], kind="stable")[: self.k]]
+        squared = self._differences(np.repeat(numbers, self.k), indices.ravel()).reshape(indices.shape)
+        return self._ranked(numbers, indices, squared)
+
+    def _moved(self, embeddings: np.ndarray, dtype: type) -> np.ndarray:
+        moved = np.empty(embeddings.shape, dtype)
+        for rows in _slices(len(embeddings), _CACHED // embeddings.shape[1]):
+            moved[rows] = (embeddings[rows] - self.center) / self.scale
+        return moved
 
 
-def _squared_distances(keys: np.ndarray) -> np.ndarray:
-    """The squared distances in ranking keys, float64."""
-    return np.maximum(keys >> _INDEX_BITS, 0).astype(np.int32).view(np.float32).astype(np.float64)
-
-
-def _side_by_side(rows: np.ndarray, keys: np.ndarray, height: int) -> np.ndarray:
-    """Keys `[count]` of ascending `rows` `[count]` as int64 `[height, most of a row]`, filled up with `_NEVER`."""
-    counts = np.bincount(rows, minlength=height)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((height, counts.max()), _NEVER)
-    table[rows, places] = keys
-    return table
+def _slices(length: int, size: int) -> list[slice]:
+    """`length` rows in slices of `size`, or of one row where `size` is less than that."""
+    size = max(1, size)
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]

@@ -1,0 +1,140 @@
+"""Candidates for the nearest neighbours: quickly found, a few more than are wanted, with a bound on what was missed.
+
+`faiss.knn` takes float32 products. Where there is a GPU, or a processor with bfloat16 of its own, and few neighbours
+are wanted of many rows, TensorFlow first takes rough products; faiss is left with the queries that they cannot settle.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+from stml_tf.distribution.processor import has_native_bfloat16
+
+__all__ = ["CandidateSearch", "Candidates"]
+
+_SPARE = 16
+_ROUGH_SPARE = 32
+_ROUGH_GROUP = 32
+_ROUGH_MOST = 64  # With more neighbours, looking at each candidate again costs more than rough products save.
+_ROUGH_LEAST = 2**36  # Multiply-adds below which TensorFlow is not worth setting to work.
+
+
+class Candidates(NamedTuple):
+    """Gallery rows that may be the nearest of some queries, by ascending distance.
+
+    Attributes:
+        squared: `[rows, count]` float32, squared distances, each off by at most `error`.
+        indices: `[rows, count]` int64, rows of the gallery.
+        error: `[rows]` float32.
+        beyond: `[rows]` float32; a gallery row that is no candidate has at least this squared distance.
+    """
+
+    squared: np.ndarray
+    indices: np.ndarray
+    error: np.ndarray
+    beyond: np.ndarray
+
+
+class CandidateSearch:
+    """Finds candidates in a gallery.
+
+    Args:
+        gallery: `[num_gallery, dim]` float32, centred: errors grow with the distance from the origin.
+        k: How many neighbours are wanted.
+        num_queries: How many queries there will be in all.
+        held: About how many distances to hold at a time.
+    """
+
+    def __init__(self, gallery: np.ndarray, *, k: int, num_queries: int, held: int) -> None:
+        self.gallery = gallery
+        self.k = k
+        self.count = min(k + _SPARE, len(gallery))
+        few = k <= _ROUGH_MOST and len(gallery) >= 4 * _ROUGH_GROUP * (k + _ROUGH_SPARE)
+        rough = few and num_queries * gallery.size >= _ROUGH_LEAST and (has_native_bfloat16() or _has_gpu())
+        self._rough = _RoughSearch(gallery, count=k + _ROUGH_SPARE, held=held) if rough else None
+
+    def __call__(self, queries: np.ndarray) -> Candidates:
+        """Candidates of the queries `[rows, dim]`, float32, moved to the gallery's centre."""
+        if self._rough is None:
+            return self._by_faiss(queries)
+        indices, beyond = self._rough(queries)
+        squared = np.empty(indices.shape, np.float32)
+        pointers = map(faiss.swig_ptr, (squared, queries, self.gallery, indices))
+        faiss.fvec_L2sqr_by_idx(*pointers, queries.shape[1], *indices.shape)
+        order = np.argsort(squared, axis=1)
+        squared, indices = np.take_along_axis(squared, order, axis=1), np.take_along_axis(indices, order, axis=1)
+        error = self._error(queries, squared)
+        found = Candidates(
+            squared[:, : self.count],
+            indices[:, : self.count],
+            error,
+            np.minimum(beyond, squared[:, self.count] - error),
+        )
+        unsettled = np.flatnonzero(squared[:, self.k - 1] + 2 * error >= beyond)
+        if unsettled.size:
+            for known, better in zip(found, self._by_faiss(queries[unsettled]), strict=True):
+                known[unsettled] = better
+        return found
+
+    def _by_faiss(self, queries: np.ndarray) -> Candidates:
+        squared, indices = faiss.knn(queries, self.gallery, self.count)
+        error = self._error(queries, squared)
+        beyond = squared[:, -1] - error if self.count < len(self.gallery) else np.full(len(queries), np.inf)
+        return Candidates(squared, indices, error, beyond)
+
+    def _error(self, queries: np.ndarray, squared: np.ndarray) -> np.ndarray:
+        """How far the k nearest squared distances may be off where float32 took the products."""
+        norms = np.einsum("nd,nd->n", queries, queries)
+        # Rounding errors of a product of d terms add up like a random walk: sqrt(d) units in the last place, of which
+        # 200,000 distances in 512 dimensions used a third. A neighbour's norm is bounded by its distance.
+        units = (np.sqrt(queries.shape[1]) + 8) * 2.0**-24
+        return units * (3 * norms + 2 * squared[:, self.k - 1])
+
+
+class _RoughSearch:
+    """The best few by products in bfloat16, or in what the GPU takes for float32, in blocks."""
+
+    def __init__(self, gallery: np.ndarray, *, count: int, held: int) -> None:
+        import tensorflow as tf
+
+        self._type = tf.float32 if _has_gpu() else tf.bfloat16
+        self._count = count
+        self._rows = max(1, held // len(gallery))
+        padding = -len(gallery) % _ROUGH_GROUP
+        self._gallery = tf.pad(tf.cast(gallery, self._type), [[0, padding], [0, 0]])
+        half_norms = np.einsum("nd,nd->n", gallery, gallery) / 2
+        self._half_norms = tf.constant(np.pad(half_norms, (0, padding), constant_values=np.inf))
+        self._best = tf.function(self._best_of_block, reduce_retracing=True)
+
+    def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gallery rows int64 `[rows, count]`, in no order, and the squared distance `[rows]` that all others exceed."""
+        blocks = [self._best(queries[first : first + self._rows]) for first in range(0, len(queries), self._rows)]
+        worst, indices = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*blocks, strict=True))
+        norms = np.einsum("nd,nd->n", queries, queries)
+        squared = norms - 2 * worst
+        # Rounding both factors to bfloat16's 8 bits moves a product by 2**-8 of itself at most, rounding the sum by
+        # 2**-9 of the sum; by Cauchy and Schwarz, neither exceeds the product of the norms. TensorFloat-32 has 11 bits.
+        reach = np.sqrt(norms) + np.sqrt(np.maximum(squared, 0))
+        return indices, squared - 3 * 2.0**-8 * np.sqrt(norms) * reach
+
+    def _best_of_block(self, queries: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        products = tf.matmul(tf.cast(queries, self._type), self._gallery, transpose_b=True)
+        scores = tf.cast(products, tf.float32) - self._half_norms
+        # The best few lie in the few groups with the best leaders, and groups have their leaders found quickly.
+        groups = tf.reshape(scores, [tf.shape(scores)[0], -1, _ROUGH_GROUP])
+        _, leading = tf.math.top_k(tf.reduce_max(groups, axis=2), self._count, sorted=False)
+        members = tf.reshape(tf.gather(groups, leading, batch_dims=1), [tf.shape(scores)[0], -1])
+        best, places = tf.math.top_k(members, self._count)
+        groups_of_best = tf.gather(leading, places // _ROUGH_GROUP, batch_dims=1)
+        return best[:, -1], tf.cast(groups_of_best * _ROUGH_GROUP + places % _ROUGH_GROUP, tf.int64)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
