@@ -52,6 +52,7 @@ class CandidateSearch:
         self.gallery = gallery
         self.k = k
         self.count = min(k + _SPARE, len(gallery))
+        self._largest_norm = np.einsum("nd,nd->n", gallery, gallery).max()
         few = k <= _ROUGH_MOST and len(gallery) >= 4 * _ROUGH_GROUP * (k + _ROUGH_SPARE)
         rough = few and num_queries * gallery.size >= _ROUGH_LEAST and (has_native_bfloat16() or _has_gpu())
         self._rough = _RoughSearch(gallery, count=k + _ROUGH_SPARE, held=held) if rough else None
@@ -89,9 +90,9 @@ class CandidateSearch:
         """How far the k nearest squared distances may be off where float32 took the products."""
         norms = np.einsum("nd,nd->n", queries, queries)
         # Rounding errors of a product of d terms add up like a random walk: sqrt(d) units in the last place, of which
-        # 200,000 distances in 512 dimensions used a third. A neighbour's norm is bounded by its distance.
+        # 200,000 distances in 512 dimensions used a third. No neighbour is farther out than its distance allows.
         units = (np.sqrt(queries.shape[1]) + 8) * 2.0**-24
-        return units * (3 * norms + 2 * squared[:, self.k - 1])
+        return units * (norms + np.minimum(self._largest_norm, 2 * norms + 2 * squared[:, self.k - 1]))
 
 
 class _RoughSearch:

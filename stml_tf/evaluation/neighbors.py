@@ -20,7 +20,7 @@ __all__ = ["nearest_neighbors", "neighbor_chunks"]
 # A squared distance below this share of `|q|^2 + |g|^2`, expanded in float64, is within its error: the rows coincide.
 _SAME_POINT = 1e-13
 _ALWAYS_EXACT = 32  # So many of the nearest are measured exactly, further ones where float32 products do not do.
-_PRECISE = 2.0**17  # A squared distance so many times its error is as precise as float32 wants it.
+_PRECISE = 2.0**16  # A squared distance so many times its error is as precise as float32 wants it.
 _CACHED = 2**17  # So many numbers stay in the processor's cache.
 
 
@@ -148,7 +148,7 @@ class _Search:
         """Candidates' squared distances, float64, as good as it takes to rank the nearest by them."""
         error = found.error[:, None]
         squared = found.squared.astype(np.float64)
-        close = np.diff(squared, axis=1) <= 2 * error
+        close = np.diff(squared, axis=1) <= error  # errors are a third of their bound, see there
         unsure = squared <= _PRECISE * error
         unsure[:, 1:] |= close
         unsure[:, :-1] |= close
@@ -172,8 +172,11 @@ class _Search:
         """The k nearest of `indices` `[rows, count]`: by distance, float32, then index."""
         distances = (np.sqrt(squared) * self.scale).astype(np.float32)
         self._place_themselves(distances, indices == numbers[:, None])
-        order = np.lexsort((indices, distances), axis=1)[:, : self.k]
-        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
+        # The bits of a float32 order as the number does: with the index below them, one plain sort ranks by both.
+        keys = (distances.view(np.int32).astype(np.int64) << 32) | indices
+        keys.sort(axis=1)
+        keys = keys[:, : self.k]
+        return (keys >> 32).astype(np.int32).view(np.float32), keys & 0xFFFFFFFF
 
     def _place_themselves(self, distances: np.ndarray, themselves: Any) -> None:
         if self.among_themselves:
