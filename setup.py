@@ -34,6 +34,7 @@ setup(
         "fonttools>=4.43",
         "scikit-learn>=1.4",
         "scipy>=1.11",
+        "faiss-cpu>=1.8",
         "h5py>=3.11",
         "rich>=13.7",
         "filelock>=3.15",
@@ -41,7 +42,6 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.6"],
-        "faiss": ["faiss-cpu>=1.8"],
         "parquet": ["pyarrow>=15"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],

@@ -58,7 +58,7 @@ def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) 
     type=click.Choice(["exact", "hnsw", "ivfpq"]),
     default="exact",
     show_default=True,
-    help="How it is searched. hnsw (fast) and ivfpq (small) need faiss, and may miss a few neighbours.",
+    help="How it is searched. hnsw (fast) and ivfpq (small) may miss a few neighbours.",
 )
 @overwrite_option
 @verbose_option

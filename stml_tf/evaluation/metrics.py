@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.metrics import normalized_mutual_info_score
 
 from stml_tf.evaluation.neighbors import neighbor_chunks
 
@@ -109,6 +107,10 @@ def _count_each(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def _clustering_agreement(embeddings: np.ndarray, labels: np.ndarray) -> float:
+    # A second to import, for a figure that few ask for.
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.metrics import normalized_mutual_info_score
+
     num_classes = len(np.unique(labels))
     # Every round of full k-means visits every image with every centre; many images settle for samples of them.
     if len(embeddings) <= _LARGEST_FULL_KMEANS:

@@ -51,9 +51,10 @@ class ApproximateIndex:
         """Index embeddings `[count, dim]` float32, and tune the index.
 
         Raises:
-            ValueError: If faiss is missing, or there are fewer than two embeddings.
+            ValueError: If there are fewer than two embeddings.
         """
-        faiss = import_faiss()
+        import faiss
+
         count, dim = embeddings.shape
         if count < 2:
             raise ValueError(f"the kind {kind} needs at least 2 images, and there is {count}: use the kind exact")
@@ -73,15 +74,15 @@ class ApproximateIndex:
 
     @classmethod
     def load(cls, file: Path, kind: Literal["hnsw", "ivfpq"], *, effort: int = _FIRST_EFFORT) -> ApproximateIndex:
-        """Read what `save` wrote.
+        """Read what `save` wrote."""
+        import faiss
 
-        Raises:
-            ValueError: If faiss is missing.
-        """
-        return cls(import_faiss().read_index(str(file)), kind, effort=effort)
+        return cls(faiss.read_index(str(file)), kind, effort=effort)
 
     def save(self, file: Path) -> None:
-        import_faiss().write_index(self._index, str(file))
+        import faiss
+
+        faiss.write_index(self._index, str(file))
 
     def add(self, embeddings: np.ndarray) -> None:
         """Index more embeddings `[count, dim]` float32, behind those that are there."""
@@ -134,21 +135,6 @@ class ApproximateIndex:
                 (distances[row],), (chosen,) = nearest_neighbors(query[None], embeddings[own], k=k)
                 indices[row] = own[chosen]
         return distances, indices
-
-
-def import_faiss() -> Any:
-    """faiss.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError:
-        raise ValueError(
-            "the kinds hnsw and ivfpq need faiss: pip install 'stml-tf[faiss]', or use the kind exact"
-        ) from None
-    return faiss
 
 
 def _share_found(rows: np.ndarray, true_distances: np.ndarray, found_distances: np.ndarray, found: np.ndarray) -> float:

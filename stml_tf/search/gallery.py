@@ -66,7 +66,7 @@ class Gallery:
             model: A SavedModel's folder, or the folder of its versions.
             images: A folder, a file that lists paths, or any number of these and of image files, see `list_images`.
             folder: The gallery's folder.
-            kind: `exact`; or `hnsw` (fast) or `ivfpq` (small), which need faiss and may miss some neighbours:
+            kind: `exact`; or `hnsw` (fast) or `ivfpq` (small), which may miss some neighbours:
                 `manifest.approximation` says how many they find.
             overwrite: Replace the gallery that is there.
             on_progress: Called with how many images are done and how many there are.
@@ -75,7 +75,7 @@ class Gallery:
             The gallery, as `load` opens it.
 
         Raises:
-            ValueError: If the model, the images or the folder cannot be used, or faiss is missing.
+            ValueError: If the model, the images or the folder cannot be used.
         """
         from stml_tf.export.embedder import Embedder  # Loads TensorFlow.
 

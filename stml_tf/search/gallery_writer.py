@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 
 from stml_tf.search import gallery_files as files
-from stml_tf.search.approximate import ApproximateIndex, import_faiss
+from stml_tf.search.approximate import ApproximateIndex
 from stml_tf.search.gallery_files import Approximation, Kind, Manifest, Model
 
 BLOCK = 65_536
@@ -25,15 +25,13 @@ class IndexToExtend:
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of search that is none, or that would need what is not installed.
+    """Refuse a kind of search that is none.
 
     Raises:
         ValueError: If it is so.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(get_args(Kind))}")
-    if kind != "exact":
-        import_faiss()
 
 
 def blocks_of(embeddings: np.ndarray) -> Iterator[np.ndarray]:

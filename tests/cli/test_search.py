@@ -121,7 +121,6 @@ def test_add_and_remove(gallery, images, tmp_path):
 
 
 def test_approximate_kinds_say_what_they_find(model, images, tmp_path):
-    pytest.importorskip("faiss")
     status, output = call("index", model, images, "-o", tmp_path / "g", "--kind", "hnsw")
     assert status == 0
     assert "hnsw finds 100.0 % of the true ten nearest, measured on a sample\n" in output

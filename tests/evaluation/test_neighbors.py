@@ -109,6 +109,34 @@ def test_tiny_and_huge_embeddings_rank_alike(scale):
     np.testing.assert_allclose(scaled_distances, distances * scale, rtol=1e-5)
 
 
+def test_ties_and_near_ties_among_many_neighbors_keep_the_order_of_float64():
+    # Of a thousand neighbours only the doubtful are looked at again. Here every fourth row is there twice, and another
+    # moved by less than float32 products can tell.
+    embeddings = random_rows(1500, 48)
+    embeddings[1::4] = embeddings[::4]
+    embeddings[2::4] = embeddings[::4] * np.float32(1 + 1e-5)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    distances, indices = nearest_neighbors(embeddings[:60], embeddings, k=1000)
+    differences = embeddings[:60, None].astype(np.float64) - embeddings
+    exact = np.sqrt((differences**2).sum(axis=2))
+    np.testing.assert_allclose(distances, np.take_along_axis(exact, indices, axis=1), rtol=2e-6)
+    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :1000], rtol=2e-6)
+    expected = np.argsort(exact.astype(np.float32), axis=1, kind="stable")[:, :1000]
+    # Where an order differs, float32 cannot tell the two distances apart.
+    found, wanted = (np.take_along_axis(exact, each, axis=1) for each in (indices, expected))
+    np.testing.assert_allclose(found, wanted, rtol=3e-7)
+    np.testing.assert_array_equal(indices[:, :32], expected[:, :32])
+
+
+def test_a_collapsed_gallery_is_searched_all_the_same():
+    embeddings = np.ones((3000, 16), np.float32)
+    embeddings[2999] = 0
+    distances, indices = nearest_neighbors(embeddings, k=3)
+    np.testing.assert_array_equal(indices[5], [5, 0, 1])
+    np.testing.assert_array_equal(indices[2999], [2999, 0, 1])
+    np.testing.assert_allclose(distances[2999], [0, 4, 4])
+
+
 def test_types_and_half_precision_input():
     distances, indices = nearest_neighbors(random_rows(9, 4).astype(np.float16), k=2)
     assert (distances.dtype, indices.dtype, distances.shape) == (np.float32, np.int64, (9, 2))

@@ -1,0 +1,17 @@
+from stml_tf.distribution import processor
+
+
+def test_bfloat16_is_told_from_the_processors_flags(monkeypatch, tmp_path):
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(processor, "Path", lambda _: info)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    told = {}
+    for flags in ("avx512f avx512_bf16", "amx_bf16 amx_tile", "avx512f avx512_bf16x", ""):
+        info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+        told[flags] = processor.has_native_bfloat16.__wrapped__()
+    assert list(told.values()) == [True, True, False, False]
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    info.write_text("flags : avx512_bf16")
+    assert not processor.has_native_bfloat16.__wrapped__()
+    info.unlink()
+    assert not processor.has_native_bfloat16.__wrapped__()
