@@ -40,6 +40,7 @@ from stml_tf.monitoring import (
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
+from stml_tf.runs.same_images import require_same_images
 from stml_tf.runs.student_views import embedder, export_student, fixed_views
 from stml_tf.runs.training_data import training_data
 
@@ -123,16 +124,17 @@ def train(
     )
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
-    catalog, unreadable = readable_catalog(
-        catalog, keep_train=recipe.training.cache_images, progress=partial(inspection_progress, console=console)
-    )
+    listed, progress_of_set = catalog, partial(inspection_progress, console=console)
+    catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress_of_set)
     train_images, batches, searched, labels, num_classes = training_data(recipe, catalog)
     test_images, num_queries = catalog.test_set()
+    seen = ""
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
+        seen = require_same_images(folder, listed, resume=resume, progress=progress_of_set)
         folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
     left_out = [bad.index for bad in unreadable]
-    require_same(strategy, recipe=recipe.model_dump(), images=[len(train_images), len(test_images or ()), left_out])
+    require_same(strategy, recipe=recipe.model_dump(), images=[seen, left_out])
 
     with strategy.scope(), trial(dry_run) as left_undone:
         model = build_model(recipe, steps_per_epoch=batches.steps_per_epoch, num_classes=num_classes)

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stml_tf import evaluate, export, train
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.glyphs import load_glyphs
+from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.fitting.checkpoints import Checkpoints
 from stml_tf.recipe.load import load_recipe
@@ -148,8 +150,8 @@ def test_an_existing_run_is_refused_and_replaced_on_request(finished):
     assert not (folder / "mark").exists()
 
 
-def interrupted_run(tmp_path, monkeypatch, *, step):
-    """A run like `finished` that SIGTERM stops after a step, of which an epoch has three."""
+def interrupted_run(tmp_path, monkeypatch, *, step, start=None):
+    """A run like `finished`, or what `start` starts, that SIGTERM stops after a step, of which an epoch has three."""
     taken = []
 
     class SignalAt(StopOnNonFinite):
@@ -160,7 +162,7 @@ def interrupted_run(tmp_path, monkeypatch, *, step):
 
     with monkeypatch.context() as patched, pytest.raises(TrainingInterrupted, match="with --resume"):
         patched.setattr(experiment, "StopOnNonFinite", SignalAt)
-        run(tmp_path, resume=True)
+        (start or run)(tmp_path, resume=True)
     return tmp_path / "run"
 
 
@@ -203,6 +205,23 @@ def test_a_run_that_is_over_does_not_go_on(finished):
 def test_a_run_does_not_go_on_with_another_recipe(finished):
     with pytest.raises(ValueError, match=r"training\.epochs: 2 in the run, 3 given"):
         run(finished[0], "training.epochs=3", resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path, glyph_folders, monkeypatch):
+    data = shutil.copytree(glyph_folders, tmp_path / "data")
+
+    def start(folder, **options):
+        train(folder_recipe(), data_dir=data, run_dir=folder / "run", saved_models=folder / "saved_models", **options)
+
+    folder = interrupted_run(tmp_path, monkeypatch, step=1, start=start)
+    (gone,) = (data / "train").rglob("17.png")
+    gone.unlink()
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    with pytest.raises(
+        UserError, match=r"began with:\n  training images: 1 removed \(class.*/17\.png\)\nGive it those"
+    ):
+        start(tmp_path, resume=True)
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
 
 def test_queries_search_the_gallery_where_there_is_one(tmp_path):
