@@ -1,5 +1,7 @@
 """Distances between the rows of a batch, differentiable everywhere, also where rows coincide."""
 
+from collections.abc import Callable
+
 from keras import ops
 
 from stml_tf.tensor import Tensor
@@ -16,11 +18,14 @@ def squared_distances(embeddings: Tensor) -> Tensor:
     """
     embeddings = ops.cast(embeddings, "float32")
     # Distances do not move with the origin, but the rounding error of |x|^2 + |y|^2 - 2xy grows with it.
-    embeddings = embeddings - ops.stop_gradient(ops.mean(embeddings, axis=0, keepdims=True))
-    norms = ops.sum(ops.square(embeddings), axis=1)
-    products = ops.matmul(embeddings, ops.transpose(embeddings))
-    squared = ops.maximum(norms[:, None] + norms[None, :] - 2.0 * products, 0.0)
-    return squared * (1.0 - ops.eye(ops.shape(embeddings)[0], dtype="float32"))
+    return _squared_distances(embeddings - ops.stop_gradient(ops.mean(embeddings, axis=0, keepdims=True)))
+
+
+def _squared_distances(centered: Tensor) -> Tensor:
+    norms = ops.sum(ops.square(centered), axis=1)
+    products = ops.matmul(centered, ops.transpose(-2.0 * centered))
+    squared = ops.maximum(products + norms[:, None] + norms[None, :], 0.0)
+    return squared * (1.0 - ops.eye(ops.shape(centered)[0], dtype="float32"))
 
 
 def distances(embeddings: Tensor) -> Tensor:
@@ -32,11 +37,22 @@ def distances(embeddings: Tensor) -> Tensor:
     Returns:
         `[batch, batch]` float32, symmetric, at least 0.
     """
-    squared = squared_distances(embeddings)
-    # The root's gradient at 0 is infinite, and infinity times a mask of 0 is NaN: the root must never see a 0. A NaN
-    # is no 0 and stays one, so that a diverged network shows in its loss.
-    zero = squared <= 0.0
-    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, squared)))
+    embeddings = ops.cast(embeddings, "float32")
+    return _distances(embeddings - ops.stop_gradient(ops.mean(embeddings, axis=0, keepdims=True)))
+
+
+@ops.custom_gradient
+def _distances(centered: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+    apart = ops.sqrt(_squared_distances(centered))
+
+    # Derived by hand, it needs one product of matrices, where differentiation of x x^T takes two, and no care for the
+    # root at 0. A NaN is no 0 and stays one, so that a diverged network shows in its loss.
+    def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
+        upstream = args[0] if upstream is None else upstream
+        pull = ops.divide_no_nan(upstream + ops.transpose(upstream), apart)
+        return ops.sum(pull, axis=1, keepdims=True) * centered - ops.matmul(pull, centered)
+
+    return apart, gradient
 
 
 def relative_distances(embeddings: Tensor) -> Tensor:

@@ -24,14 +24,18 @@ def relaxed_contrastive_loss(embeddings: Tensor, similarity: Tensor, *, delta: f
     Returns:
         A float32 scalar, the mean over the pairs of different rows; 0 for a batch of one row.
     """
+    return relaxed_contrastive(relative_distances(embeddings), similarity, delta=delta)
+
+
+def relaxed_contrastive(relative: Tensor, similarity: Tensor, *, delta: float) -> Tensor:
+    """`relaxed_contrastive_loss` of embeddings whose `relative_distances` are known, `[batch, batch]`."""
     similarity = ops.stop_gradient(ops.cast(similarity, "float32"))
-    relative = relative_distances(embeddings)
+    dissimilarity = 1.0 - similarity
+    losses = similarity * ops.square(relative) + dissimilarity * ops.square(ops.relu(delta - relative))
+    # A row is at a distance of 0 from itself, which costs what its similarity to itself lacks.
+    themselves = ops.sum(ops.diagonal(dissimilarity)) * ops.square(ops.relu(delta))
     rows = ops.shape(relative)[0]
-    different = 1.0 - ops.eye(rows, dtype="float32")
-    pull = similarity * ops.square(relative)
-    push = (1.0 - similarity) * ops.square(ops.relu(delta - relative))
-    pairs = ops.cast(rows * (rows - 1), "float32")
-    return ops.divide_no_nan(ops.sum(different * (pull + push)), pairs)
+    return ops.divide_no_nan(ops.sum(losses) - themselves, ops.cast(rows * (rows - 1), "float32"))
 
 
 @keras.saving.register_keras_serializable("stml_tf")

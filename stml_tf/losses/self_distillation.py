@@ -22,8 +22,13 @@ def self_distillation_loss(embeddings: Tensor, target_embeddings: Tensor) -> Ten
     Returns:
         A float32 scalar, at least 0 but for rounding.
     """
-    target = ops.log_softmax(-relative_distances(ops.stop_gradient(target_embeddings)), axis=1)
-    learner = ops.log_softmax(-relative_distances(embeddings), axis=1)
+    return self_distillation(relative_distances(embeddings), relative_distances(ops.stop_gradient(target_embeddings)))
+
+
+def self_distillation(relative: Tensor, target_relative: Tensor) -> Tensor:
+    """`self_distillation_loss` of embeddings whose `relative_distances` are known, both `[batch, batch]`."""
+    target = ops.log_softmax(-ops.stop_gradient(target_relative), axis=1)
+    learner = ops.log_softmax(-relative, axis=1)
     return ops.mean(ops.sum(ops.exp(target) * (target - learner), axis=1))
 
 

@@ -4,7 +4,7 @@ Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXi
 Everything is a mask or a matrix product over the batch; nothing here carries gradient.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras import ops
 
@@ -82,16 +82,25 @@ def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors:
     # The row itself outranks its other views, so that it is in its own neighbourhood however often an image repeats.
     ranking = ranking + ops.eye(rows, dtype="float32")
     _, neighbors = ops.top_k(ranking, num_neighbors)
+    neighbors = ops.cast(neighbors, "int32")
 
-    neighbor_mask = _membership(neighbors, rows)
-    reciprocal = neighbor_mask * ops.transpose(neighbor_mask)
-    shared = ops.matmul(reciprocal, ops.transpose(reciprocal))
-    overlap = reciprocal * ops.divide_no_nan(shared, ops.sum(reciprocal, axis=1, keepdims=True))
+    # A row has few neighbours, so its relations are kept as lists of `num_neighbors` columns and their values.
+    of_neighbors = ops.take(neighbors, neighbors, axis=0)
+    each = ops.arange(rows, dtype="int32")
+    mutual = ops.cast(ops.any(of_neighbors == each[:, None, None], axis=2), "float32")
+    reciprocal = _table(neighbors, mutual, rows)
+    pairs = neighbors[:, :, None] * rows + neighbors[:, None, :]
+    shared = ops.sum(ops.take(ops.reshape(reciprocal, (-1,)), pairs) * mutual[:, None, :], axis=2)
+    overlap = mutual * ops.divide_no_nan(shared, ops.sum(mutual, axis=1, keepdims=True))
 
     # Query expansion over the nearer half. Python's round is half-to-even, as numpy's, which the reference uses.
     half = max(1, round(num_neighbors / 2))
-    expanded = ops.matmul(_membership(neighbors[:, :half], rows), overlap) / half
-    return (expanded + ops.transpose(expanded)) / 2.0
+    expanded = _table(
+        ops.reshape(of_neighbors[:, :half], (rows, half * num_neighbors)),
+        ops.reshape(ops.take(overlap, neighbors[:, :half], axis=0), (rows, half * num_neighbors)),
+        rows,
+    )
+    return (expanded + ops.transpose(expanded)) / (2.0 * half)
 
 
 def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
@@ -109,7 +118,8 @@ def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
     return ops.where(known[:, None] & known[None, :], same_class, similarity)
 
 
-def _membership(indices: Tensor, size: Any) -> Tensor:
-    """`[batch, k]` column indices -> `[batch, size]` float32 mask of 0 and 1."""
-    columns = ops.arange(size, dtype="int32")
-    return ops.cast(ops.any(ops.cast(indices, "int32")[:, :, None] == columns, axis=1), "float32")
+def _table(columns: Tensor, values: Tensor, size: Tensor) -> Tensor:
+    """Lists of columns and their values, each `[size, count]`, as `[size, size]` float32; values of a place add up."""
+    lines = ops.broadcast_to(ops.arange(size, dtype="int32")[:, None], ops.shape(columns))
+    places = ops.reshape(ops.stack([lines, columns], axis=2), (-1, 2))
+    return ops.scatter(places, ops.reshape(values, (-1,)), (size, size))

@@ -11,7 +11,9 @@ from keras import ops
 
 from stml_tf.distribution.accumulation import embed_in_pieces, forward
 from stml_tf.distribution.replicas import gather_rows
-from stml_tf.losses import relaxed_contrastive_loss, self_distillation_loss
+from stml_tf.losses.geometry import relative_distances
+from stml_tf.losses.relaxed_contrastive import relaxed_contrastive
+from stml_tf.losses.self_distillation import self_distillation
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
 from stml_tf.methods.student_teacher import StudentTeacherModel
 from stml_tf.tensor import Tensor
@@ -132,11 +134,11 @@ class SelfTaughtModel(StudentTeacherModel):
 
     def _self_taught_losses(self, f: Tensor, g: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
         """The relaxed contrastive loss, mean of both heads, and the distillation of `g` into `f`."""
+        f, g = relative_distances(f), relative_distances(g)
         contrastive = (
-            relaxed_contrastive_loss(f, similarity, delta=self.delta)
-            + relaxed_contrastive_loss(g, similarity, delta=self.delta)
+            relaxed_contrastive(f, similarity, delta=self.delta) + relaxed_contrastive(g, similarity, delta=self.delta)
         ) / 2.0
-        return contrastive, self_distillation_loss(f, g)
+        return contrastive, self_distillation(f, g)
 
     def _step(self, gradients: list[Tensor]) -> Tensor:
         """The optimizer's step and the teacher's, in their order; returns the gradient's norm."""
