@@ -1,7 +1,7 @@
 """Soft pseudo labels: how likely two images are of the same class, as the teacher's embedding space tells.
 
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, equations 1 to 5.
-Everything is a mask or a matrix product over the batch; nothing here carries gradient.
+Nothing here loops over the batch, and nothing carries gradient.
 """
 
 from typing import NamedTuple

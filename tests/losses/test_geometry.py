@@ -42,3 +42,22 @@ def test_coinciding_rows_have_finite_gradients(rows):
 
 def test_a_nan_is_not_hidden():
     assert np.isnan(np.asarray(relative_distances(np.array([[1.0], [np.nan], [2.0]])))).any()
+
+
+def test_the_gradient_of_distances_equals_finite_differences(random):
+    x = random.normal(size=(7, 4)).astype(np.float32)
+    x[3] = x[2]  # at a distance of 0, where the gradient is 0 by agreement
+    weights = random.normal(size=(7, 7))
+    weights[2, 3] = weights[3, 2] = 0.0
+    variable = tf.Variable(x)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(weights.astype(np.float32) * distances(variable))
+    expected = np.empty_like(x)
+    for place in np.ndindex(*x.shape):
+        up, down = (
+            x.astype(np.float64) + step * (np.arange(28).reshape(7, 4) == np.ravel_multi_index(place, x.shape))
+            for step in (1e-5, -1e-5)
+        )
+        up, down = (np.sum(weights * np.linalg.norm(y[:, None] - y, axis=2)) for y in (up, down))
+        expected[place] = (up - down) / 2e-5
+    np.testing.assert_allclose(tape.gradient(total, variable), expected, rtol=1e-3, atol=1e-4)
