@@ -20,8 +20,10 @@ from pydantic_core import CoreSchema
 
 from stml_tf import registry
 from stml_tf.recipe.names import OneOf, UnlabeledName
-from stml_tf.recipe.sections import Section, ShareOrCount
+from stml_tf.recipe.sections import MAX_IMAGES, MAX_SEED, MAX_SIDE, Section, ShareOrCount
 from stml_tf.registry import Source, did_you_mean, resolve
+
+MAX_GLYPH_BYTES = 4 * 2**30
 
 LabeledClasses = Annotated[
     ShareOrCount | None,
@@ -83,10 +85,10 @@ class GlyphsData(DataSection):
     name: Annotated[str, _described_by("GlyphsData")] = Field(
         description="Characters drawn from fonts; nothing is downloaded."
     )
-    num_classes: int = Field(1000, ge=2, description="Characters, training and test together.")
-    instances: int = Field(12, ge=2, description="Images of each character.")
-    image_size: int = Field(32, ge=8, description="Side of a drawn image in pixels.")
-    seed: int = Field(0, ge=0, description="Seed of the jitter with which characters are drawn.")
+    num_classes: int = Field(1000, ge=2, le=MAX_IMAGES, description="Characters, training and test together.")
+    instances: int = Field(12, ge=2, le=MAX_IMAGES, description="Images of each character.")
+    image_size: int = Field(32, ge=8, le=MAX_SIDE, description="Side of a drawn image in pixels.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the jitter with which characters are drawn.")
     train_classes: ShareOrCount = Field(
         0.5, description="Classes to train on, as a share or a count; the others are the test classes."
     )
@@ -99,6 +101,17 @@ class GlyphsData(DataSection):
             raise ValueError(
                 f"train_classes: {self.train_classes} given; allowed: a share or a count that leaves some of the "
                 f"{self.num_classes} classes for training and some for the test"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_into_memory(self) -> "GlyphsData":
+        size = self.num_classes * self.instances * self.image_size**2
+        if size > MAX_GLYPH_BYTES:
+            raise ValueError(
+                f"instances: {self.instances} given; allowed: so many that num_classes ({self.num_classes}) times "
+                f"instances images of image_size {self.image_size} take at most {MAX_GLYPH_BYTES // 2**30} GiB of "
+                f"memory, not {size / 2**30:,.0f}"
             )
         return self
 

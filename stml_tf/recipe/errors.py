@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from stml_tf.errors import UserError
+from stml_tf.recipe.plain import shorten
 from stml_tf.registry import did_you_mean
 
 NOUNS = {
@@ -20,6 +21,7 @@ NOUNS = {
     "object": "an object",
     "null": "null",
 }
+_LINE, _BEFORE = 120, 60  # characters of a bad line that are shown, and of those the ones before the mistake
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
@@ -31,7 +33,9 @@ def describe_bad_json(source: str, error: json.JSONDecodeError) -> str:
     """Text that is no JSON: where, why, and the line with its column marked."""
     line = error.doc.split("\n")[error.lineno - 1].rstrip().expandtabs(1)
     place = f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-    return f"{place}\n  {line}\n  {' ' * (error.colno - 1)}^"
+    begin = max(0, error.colno - 1 - _BEFORE) if len(line) > _LINE else 0
+    shown = line[begin : begin + _LINE].encode("utf-8", "backslashreplace").decode()
+    return f"{place}\n  {shown}\n  {' ' * (error.colno - 1 - begin)}^"
 
 
 def describe_problems(source: str, error: ValidationError, document: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -114,12 +118,11 @@ def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
     if part["type"] == "array":
         return f"a list with one or more items, each {_allowed(part['items'], schema)}"
     if "pattern" in part:
-        return "text of letters, digits, dots, dashes and underscores that begins with a letter or digit"
-    bounds = [f"{sign} {part[key]:g}" for key, sign in BOUNDS.items() if key in part]
+        most = f", {part['maxLength']} at most" if "maxLength" in part else ""
+        return f"text of letters, digits, dots, dashes and underscores that begins with a letter or digit{most}"
+    bounds = [f"{sign} {_number(part[key])}" for key, sign in BOUNDS.items() if key in part]
     return " ".join([NOUNS[part["type"]], " and ".join(bounds)]).strip()
 
 
-def shorten(value: Any) -> str:
-    """A value as JSON, cut off where it is long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

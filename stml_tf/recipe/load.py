@@ -1,6 +1,7 @@
 """Recipes from files, from the package and from dictionaries, and back to files."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from pydantic import ValidationError
 
 from stml_tf import registry
 from stml_tf.files import whole_file
-from stml_tf.recipe.errors import RecipeError, describe_bad_json, describe_problems, shorten
+from stml_tf.recipe.errors import RecipeError, describe_bad_json, describe_problems
+from stml_tf.recipe.plain import MAX_DEPTH, MAX_FILE, MAX_KEY, not_plain, shorten
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.registry import did_you_mean
+
+_MOST_PROBLEMS = 20
 
 
 def load_recipe(
@@ -60,16 +64,18 @@ def read_document(recipe: str | Path | Mapping[str, Any], overrides: Sequence[st
     """
     source, document = _from_dict(recipe) if isinstance(recipe, Mapping) else _from_file(recipe)
     if overrides:
-        source = f"{source} with {', '.join(overrides)}"
+        source = f"{source} with {', '.join(map(_as_text, overrides))}"
     for override in overrides:
         _apply(document, override, source)
+    if problems := list(not_plain(document)):
+        raise RecipeError("\n  ".join([f"{source}:", *problems[:_MOST_PROBLEMS]]))
     return source, document
 
 
 def missing_weights(recipe: Recipe) -> str | None:
     """Say how to come by the file that `model.weights` names, where it does not exist; else None."""
     weights, backbone = recipe.model.weights, registry.backbones[recipe.model.backbone]
-    if weights is None or weights in backbone.named_weights or Path(weights).exists():
+    if weights is None or weights in backbone.named_weights or _exists(weights):
         return None
     if not backbone.reads_pytorch:
         of_keras = '; "imagenet" takes Keras\'s own weights' if "imagenet" in backbone.named_weights else ""
@@ -77,6 +83,13 @@ def missing_weights(recipe: Recipe) -> str | None:
     return (
         f"make it from a PyTorch checkpoint: stml-tf convert-weights CHECKPOINT --backbone {backbone.name} -o {weights}"
     )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # such as a name longer than any file can have
+        return False
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
@@ -104,14 +117,14 @@ def _shipped() -> dict[str, Path]:
 def _from_dict(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     try:
         return "recipe", json.loads(json.dumps(document))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe: cannot be written as JSON ({error}); allowed: the values of a recipe") from None
 
 
 def _from_file(path_or_name: str | Path) -> tuple[str, dict[str, Any]]:
     source, text = _read(path_or_name)
     try:
-        document = json.loads(text, object_pairs_hook=_without_duplicates)
+        document = _parse(text)
     except json.JSONDecodeError as error:
         raise RecipeError(describe_bad_json(source, error)) from None
     except RecipeError as error:
@@ -121,26 +134,51 @@ def _from_file(path_or_name: str | Path) -> tuple[str, dict[str, Any]]:
     return source, document
 
 
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise RecipeError("nested too deep to be read; allowed: the objects and lists of a recipe") from None
+    except ValueError as error:  # Python reads no numbers of thousands of digits
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"a number cannot be read ({error}); allowed: the numbers of a recipe") from None
+
+
 def _read(path_or_name: str | Path) -> tuple[str, str]:
     """What to call the recipe in messages, and its text."""
-    source, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
-    if not path.is_file() and source not in shipped:
-        raise RecipeError(
-            f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name, of {', '.join(shipped)}"
-            f"{did_you_mean(path.stem, shipped)}"
-        )
+    name, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
+    source = _as_text(name)
     try:
+        is_file = path.is_file()
+        if not is_file and name not in shipped:
+            raise RecipeError(
+                f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name, of {', '.join(shipped)}"
+                f"{did_you_mean(path.stem[:MAX_KEY], shipped)}"
+            )
+        file = path if is_file else shipped[name]
+        if file.stat().st_size > MAX_FILE:
+            raise RecipeError(f"{source}: {file.stat().st_size:,} bytes given; allowed: up to {MAX_FILE:,} in a recipe")
         # With or without the byte order mark that some editors begin a file with.
-        return source, (path if path.is_file() else shipped[source]).read_text(encoding="utf-8-sig")
+        return source, file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise RecipeError(f"{source}: not a text file; allowed: JSON in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{source}: cannot be read ({error.strerror}); allowed: a JSON file") from None
+
+
+def _as_text(name: str) -> str:
+    """A name for messages: what cannot be printed is escaped, and what is long cut off."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= MAX_KEY else f"{text[: MAX_KEY - 3]}..."
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise RecipeError(f"the key {json.dumps(key)} is given {keys.count(key)} times in one object; keep one")
+    for key, times in Counter(key for key, _ in pairs).items():
+        if times > 1:
+            raise RecipeError(f"the key {shorten(key)} is given {times} times in one object; keep one")
     return dict(pairs)
 
 
@@ -148,14 +186,20 @@ def _apply(document: dict[str, Any], override: str, source: str) -> None:
     path, equals, text = override.partition("=")
     *parents, key = path.split(".")
     if not (equals and all([*parents, key])):
-        raise RecipeError(f"{source}: {json.dumps(override)} given; allowed: key.path=value, such as batch.size=60")
+        raise RecipeError(f"{source}: {shorten(override)} given; allowed: key.path=value, such as batch.size=60")
+    if len(parents) > MAX_DEPTH:
+        raise RecipeError(f"{source}: {shorten(path)} given; allowed: keys of a recipe")
     try:
-        value = json.loads(text)
+        value = _parse(text)
     except json.JSONDecodeError:
         value = text
+    except RecipeError as error:
+        raise RecipeError(f"{source}:\n  {_as_text(path)}: {error}") from None
     section = document
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise RecipeError(f"{source}:\n  {path}: unknown key, as {parent} is a value and has no keys")
+            raise RecipeError(
+                f"{source}:\n  {_as_text(path)}: unknown key, as {_as_text(parent)} is a value and has no keys"
+            )
     section[key] = value

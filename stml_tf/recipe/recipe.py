@@ -10,6 +10,7 @@ from stml_tf.recipe import rules
 from stml_tf.recipe.data import Data
 from stml_tf.recipe.names import MethodName
 from stml_tf.recipe.sections import (
+    MAX_SEED,
     Baseline,
     Batch,
     Evaluation,
@@ -30,6 +31,7 @@ class Recipe(Section):
     """Everything that decides a training run."""
 
     name: str = Field(
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
     )
@@ -38,7 +40,7 @@ class Recipe(Section):
     method_options: dict[str, JsonValue] = Field(
         {}, description="Further arguments of a method of your own, passed on as they are."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything random in the run.")
     data: Data = Field(description="The images to train and test on.")
     views: Views = Field(description="The random views of each image.")
     model: Model = Field(description="The network.")
@@ -89,6 +91,7 @@ class Recipe(Section):
             rules.label_conflicts(method, self.data, self.supervision, self.batch, self.sampling, self.training)
             if method.learns_from_labels
             else rules.neighbor_conflicts(self.batch, self.sampling),
+            rules.memory_of_a_step_conflicts(self.images_per_step, self.views),
             rules.step_conflicts(self.images_per_step, self.batch, self.data, self.training),
             rules.schedule_conflicts(self.schedule, self.training),
             rules.evaluation_conflicts(self.evaluation, self.views),

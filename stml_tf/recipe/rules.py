@@ -23,6 +23,8 @@ from stml_tf.recipe.sections import (
 from stml_tf.recipe.supervision import Supervision
 from stml_tf.registry import Method, arguments_of, did_you_mean, resolve
 
+MAX_STEP_BYTES = 64 * 2**30  # of the views alone, as float32
+
 # Keys that only some methods read: another value than the default would be a misunderstanding in the others.
 _SECTIONS_OF_SOME_METHODS = {"loss": Loss, "teacher": Teacher, "baseline": Baseline, "supervision": Supervision}
 _KEYS_OF_SOME_METHODS = (
@@ -150,6 +152,17 @@ def step_conflicts(images_per_step: int, batch: Batch, data: DataSection, traini
         yield (
             f"batch.size: {batch.size} given; allowed: at most the {num_images} training images of data, so use "
             "smaller batches or more classes or instances"
+        )
+
+
+def memory_of_a_step_conflicts(images_per_step: int, views: Views) -> Iterator[str]:
+    """Yield views that no machine holds at once."""
+    size = images_per_step * views.num_views * views.size**2 * 3 * 4
+    if size > MAX_STEP_BYTES:
+        yield (
+            f"views.size: {views.size} given; allowed: so much that the {images_per_step} images of a step, in "
+            f"{views.num_views} views each, take at most {MAX_STEP_BYTES // 2**30} GiB of memory, not "
+            f"{size / 2**30:,.0f}; or lower batch.size"
         )
 
 

@@ -25,6 +25,12 @@ KERAS_OPTIMIZERS = (
 )
 OPTIMIZERS = ("adamp", *KERAS_OPTIMIZERS)
 
+# Far beyond what anyone trains with, and below what overflows an index or asks for more memory than machines have.
+MAX_SIDE = 4096
+MAX_IMAGES = 2**20
+MAX_EPOCHS = 10**6
+MAX_SEED = 2**31 - 1  # as TensorFlow's seeds of views are int32
+
 
 class Section(BaseModel):
     """A part of the recipe: unknown keys and values of the wrong type are refused, "12" is no number."""
@@ -67,6 +73,8 @@ Devices = Annotated[
         }
     ),
 ]
+Dimensions = Annotated[int, Field(ge=1, le=2**16)]
+Side = Annotated[int, Field(ge=16, le=MAX_SIDE)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 ShareOrCount = Annotated[
@@ -81,8 +89,8 @@ ShareOrCount = Annotated[
 class Views(Section):
     """The random views of each image that the network is trained on."""
 
-    num_views: int = Field(2, ge=1, description="Random views of each image in a batch.")
-    size: int = Field(ge=16, description="Side of a view in pixels.")
+    num_views: int = Field(2, ge=1, le=64, description="Random views of each image in a batch.")
+    size: Side = Field(description="Side of a view in pixels.")
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = Field(
         (0.16, 1.0), description="Share of the image's area that a random crop covers: least and greatest."
     )
@@ -106,8 +114,8 @@ class Model(Section):
         "(models of keras.applications), or null for none. `stml-tf convert-weights` makes a file of a PyTorch "
         "checkpoint.",
     )
-    embedding_dim: int = Field(512, ge=1, description="Dimensions of the embedding that is kept.")
-    teacher_dim: int = Field(1024, ge=1, description="Dimensions of the auxiliary head that the teacher shares.")
+    embedding_dim: Dimensions = Field(512, description="Dimensions of the embedding that is kept.")
+    teacher_dim: Dimensions = Field(1024, description="Dimensions of the auxiliary head that the teacher shares.")
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
     synchronize_batch_norm: bool = Field(
         True,
@@ -164,7 +172,7 @@ class Loss(Section):
 class Baseline(Section):
     """What the methods moco, byol and mean_shift have: an MLP head on the pooled features, and a memory."""
 
-    hidden_dim: int = Field(2048, ge=1, description="Dimensions inside the MLP head, and inside the predictor.")
+    hidden_dim: Dimensions = Field(2048, description="Dimensions inside the MLP head, and inside the predictor.")
     embedding: Literal["projection", "features"] = Field(
         "projection",
         description="What is evaluated and exported: the MLP head's output of model.embedding_dim dimensions, as the "
@@ -173,6 +181,7 @@ class Baseline(Section):
     memory_size: int = Field(
         9600,
         ge=1,
+        le=MAX_IMAGES,
         description="Embeddings of past batches: the negatives of moco, the neighbours of mean_shift. Where it holds "
         "more than there are training images, an image meets what it was in earlier epochs.",
     )
@@ -186,6 +195,7 @@ class Batch(Section):
     size: int = Field(
         120,
         ge=2,
+        le=MAX_IMAGES,
         description="Images in a batch; each gives num_views rows. In semi_supervised the labelled part counts; "
         "supervised draws the labelled part alone, in as many steps.",
     )
@@ -220,7 +230,9 @@ class Schedule(Section):
 class Training(Section):
     """How long to train, and what to keep in memory."""
 
-    epochs: int = Field(ge=1, description="Epochs; one has as many steps as the training images fill batches.")
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
+        description="Epochs; one has as many steps as the training images fill batches."
+    )
     cache_images: bool = Field(False, description="Keep decoded training images in memory.")
     devices: Devices = Field(
         "all",
@@ -248,13 +260,13 @@ class Training(Section):
 class Evaluation(Section):
     """How embeddings are measured on the test images."""
 
-    recall_at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
+    recall_at: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_IMAGES)], ...], Field(min_length=1)] = Field(
         (1, 2, 4, 8), description="The K of each Recall@K that is measured, ascending."
     )
     normalize: bool = Field(True, description="Measure L2-normalised embeddings.")
-    size: int | None = Field(None, ge=16, description="Side in pixels of what the network sees; null: views.size.")
-    resize: int | None = Field(
-        None, ge=16, description="Shorter side in pixels before the centre is cut out; null: same as size."
+    size: Side | None = Field(None, description="Side in pixels of what the network sees; null: views.size.")
+    resize: Side | None = Field(
+        None, description="Shorter side in pixels before the centre is cut out; null: same as size."
     )
     nmi: bool = Field(False, description="Also cluster the embeddings and measure normalised mutual information.")
 

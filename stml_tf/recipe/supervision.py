@@ -1,6 +1,6 @@
 """The section of a recipe on learning from labels."""
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from stml_tf.recipe.names import LossName
 from stml_tf.recipe.sections import Section
@@ -29,6 +29,14 @@ class Supervision(Section):
     warmup_epochs: int = Field(
         0, ge=0, description="Epochs that semi_supervised begins with in which it learns from labels alone."
     )
+
+    @field_validator("options")
+    @classmethod
+    def _options_repeat_nothing(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key in ("name", "num_classes", "dim"):
+            if key in options:
+                raise ValueError(f"{key} is known from the data and the model, so take it out of the options")
+        return options
 
     @property
     def num_labeled(self) -> int:

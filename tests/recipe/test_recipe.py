@@ -117,8 +117,8 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("batch.size=true", "batch.size: true given; allowed: a whole number >= 2"),
         ("batch=null", "batch: null given; allowed: an object with size"),
         ("loss.sigma=0", "loss.sigma: 0 given; allowed: a number > 0"),
-        ("loss.sigma=NaN", "loss.sigma: NaN given; allowed: a number > 0"),
-        ("optimizer.learning_rate=1e999", "optimizer.learning_rate: Infinity given; allowed: a number > 0"),
+        ("loss.sigma=NaN", "loss.sigma: NaN given; allowed: numbers, which NaN"),
+        ("optimizer.learning_rate=1e999", "optimizer.learning_rate: Infinity given; allowed: numbers, which NaN"),
         ("teacher.momentum=1", "teacher.momentum: 1 given; allowed: a number >= 0 and < 1"),
         ("views.flip=1", "views.flip: 1 given; allowed: true or false"),
         ("views.crop_scale=0.5", "views.crop_scale: 0.5 given; allowed: a list of 2, each a number > 0 and <= 1"),
@@ -355,9 +355,10 @@ def test_missing_keys_are_named(tmp_path):
     path.write_text("{}")
     assert refusal(path) == (
         f"{path}:\n  name: missing; allowed: text of letters, digits, dots, dashes and underscores that begins with a "
-        "letter or digit\n  data: missing; allowed: an object with name\n  views: missing; allowed: an object with "
-        "num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n  model: missing; allowed: an object with "
-        "backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, synchronize_batch_norm\n"
+        "letter or digit, 100 at most\n  data: missing; allowed: an object with name\n"
+        "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n"
+        "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, "
+        "synchronize_batch_norm\n"
         "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
         "  training: missing; allowed: an object with epochs, cache_images, devices, deterministic, "
         "checkpoint_steps, accumulate, precision, jit"
