@@ -20,7 +20,11 @@ setup(
     # Recipes and model card lie at the top of the repository, where people look for them, and are installed inside the
     # package, where `stml-tf train quickstart` finds them from any folder.
     package_dir={"stml_tf.shipped_recipes": "recipes", "stml_tf.shipped_model_card": "saved_models"},
-    package_data={"stml_tf.shipped_recipes": ["*.json"], "stml_tf.shipped_model_card": ["README.md"]},
+    package_data={
+        "stml_tf": ["py.typed"],
+        "stml_tf.shipped_recipes": ["*.json"],
+        "stml_tf.shipped_model_card": ["README.md"],
+    },
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.10",

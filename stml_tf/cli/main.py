@@ -72,10 +72,10 @@ def train(
             catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
 
         import_tensorflow()
-        from stml_tf.runs import train as experiment
+        from stml_tf.runs import train as training
 
         options = {"run_dir": run_dir, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
-        experiment.train(loaded, catalog=catalog, **data, **options)
+        training.train(loaded, catalog=catalog, **data, **options)
 
 
 @main.command()
@@ -86,9 +86,9 @@ def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> 
     """Measure retrieval with the network of a run's folder, or with a SavedModel."""
     with errors_as_messages(verbose):
         import_tensorflow()
-        from stml_tf.runs import evaluate as finished_run
+        from stml_tf.runs import evaluate as evaluation
 
-        for name, value in finished_run.evaluate(run_or_saved_model, data_dir=data_dir).items():
+        for name, value in evaluation.evaluate(run_or_saved_model, data_dir=data_dir).items():
             click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
 
 
@@ -124,9 +124,9 @@ def export(
     with errors_as_messages(verbose):
         import_tensorflow()
         from stml_tf.export.model_card import describe_weights
-        from stml_tf.runs import evaluate as finished_run
+        from stml_tf.runs import export as exporting
 
-        folder = finished_run.export(run, out, quantize=quantize, data_dir=data_dir, batch_size=batch_size, dtype=dtype)
+        folder = exporting.export(run, out, quantize=quantize, data_dir=data_dir, batch_size=batch_size, dtype=dtype)
         click.echo(f"SavedModel written to {folder}")
         if quantize:
             click.echo(describe_weights(json.loads((folder / "assets.extra" / "metadata.json").read_text())))

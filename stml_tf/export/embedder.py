@@ -20,7 +20,7 @@ _MOST_AHEAD = 64
 _BATCH_BYTES = 64 << 20
 _WAITING_BYTES = 256 << 20
 
-Source = Path | bytes
+Source = Path | bytes | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Embedder:
         """Embed images of any sizes; those that cannot be decoded are left out.
 
         Args:
-            images: Files, or their content.
+            images: Files, their content, or pixels `[height, width, 3]` uint8.
             on_progress: Called with how many images are done.
 
         Returns:
@@ -170,6 +170,6 @@ def _decoded(images: Iterable[Source]) -> Iterator[np.ndarray | UnreadableImageE
 
 def _read(image: Source) -> np.ndarray | UnreadableImageError:
     try:
-        return read_image(image)
+        return image if isinstance(image, np.ndarray) else read_image(image)
     except UnreadableImageError as error:
         return error

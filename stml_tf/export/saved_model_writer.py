@@ -51,7 +51,7 @@ def export_saved_model(
         batch_size: most images that pass through the network at once; a larger batch is embedded in parts, so that
             memory is bounded whatever a client sends.
         metadata: JSON values to keep with the network; the model card shows `name`, `about`, `data` (text), `recipe`
-            `metrics` (tables) and `quantization` (as `stml_tf.runs.evaluate` measures it).
+            `metrics` (tables) and `quantization` (as `stml_tf.runs.export` measures it).
 
     Returns:
         The version's folder, such as `out_dir/1`. An existing version is never overwritten.

@@ -54,7 +54,7 @@ def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, An
     if not measured:
         return {"epochs": epochs}
     best = max(measured, key=lambda epoch: epoch["recall@1"])
-    return {"best epoch, chosen on the test classes": best, "epochs": epochs}
+    return {"best_epoch": {**best, "chosen_on": "test classes"}, "epochs": epochs}
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> Table:

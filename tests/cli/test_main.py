@@ -56,7 +56,7 @@ def experiment(monkeypatch):
     fake.export = recorder("export", Path("somewhere"))
     import stml_tf.runs
 
-    for module in ("train", "evaluate"):
+    for module in ("train", "evaluate", "export"):
         monkeypatch.setitem(sys.modules, f"stml_tf.runs.{module}", fake)
         monkeypatch.setattr(stml_tf.runs, module, fake, raising=False)
     callbacks = SimpleNamespace(TrainingStopped=TrainingStopped, TrainingInterrupted=TrainingInterrupted)
@@ -112,9 +112,7 @@ def test_a_download_is_asked_of_the_data(experiment):
 
 def test_a_run_to_go_on_with_and_another_recipe_are_refused_before_tensorflow_loads(experiment, tmp_path):
     save_recipe(load_recipe("quickstart"), tmp_path / "recipe.json")
-    assert (
-        "holds a run already: go on with it with --resume" in call("train", "quickstart", "--run-dir", tmp_path).output
-    )
+    assert "holds a run already: resume it with --resume" in call("train", "quickstart", "--run-dir", tmp_path).output
     refused = call("train", "quickstart", "--run-dir", tmp_path, "--resume", "--set", "seed=3")
     assert refused.exit_code == 2
     assert "seed: 0 in the run, 3 given" in refused.output

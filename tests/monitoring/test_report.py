@@ -83,5 +83,5 @@ def test_the_best_epoch_is_named_as_what_it_is():
     history = [{"loss": 3.0, "recall@1": 0.2}, {"loss": 2.0, "recall@1": 0.5}, {"loss": 1.0, "recall@1": None}]
     report = epochs_report(history)
     assert report["epochs"] == [{"epoch": number, **logs} for number, logs in enumerate(history, start=1)]
-    assert report["best epoch, chosen on the test classes"] == {"epoch": 2, "loss": 2.0, "recall@1": 0.5}
+    assert report["best_epoch"] == {"epoch": 2, "loss": 2.0, "recall@1": 0.5, "chosen_on": "test classes"}
     assert epochs_report([{"loss": 1.0}]) == {"epochs": [{"epoch": 1, "loss": 1.0}]}

@@ -60,7 +60,7 @@ def test_every_field_in_which_the_recipe_differs_is_named(tmp_path, recipe):
     other = load_recipe(
         "quickstart", ["seed=8", "loss.delta=0.7", 'data={"name": "folder"}', 'optimizer.options={"beta_1": 0.8}']
     )
-    with pytest.raises(ValueError, match="cannot go on with another recipe") as refused:
+    with pytest.raises(ValueError, match="cannot be resumed with another recipe") as refused:
         folder.check(other, resume=True)
     lines = str(refused.value).splitlines()
     assert "  seed: 7 in the run, 8 given" in lines
@@ -79,7 +79,7 @@ def test_a_run_is_not_both_replaced_and_gone_on_with(tmp_path, recipe):
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_that_was_killed_at_its_very_beginning_begins_anew(tmp_path, recipe, resume):
-    (tmp_path / ".recipe.json.partial").write_text("{")
+    (tmp_path / ".stml-tf-0123456789abcdef.partial").mkdir()
     RunFolder(tmp_path).open(recipe, resume=resume)
     assert RunFolder(tmp_path).recipe() == recipe
 
@@ -98,9 +98,9 @@ def test_what_was_computed_once_is_remembered(tmp_path):
 
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, recipe):
     (tmp_path / "letters.txt").touch()
-    with pytest.raises(ValueError, match=r"holds files that are no run already: give another --run-dir\."):
+    with pytest.raises(ValueError, match=r"is not empty and is not a run folder: give another --run-dir\."):
         RunFolder(tmp_path).open(recipe, overwrite=True)
-    with pytest.raises(ValueError, match="holds files that are no run"):
+    with pytest.raises(ValueError, match="is not empty and is not a run folder"):
         RunFolder(tmp_path).open(recipe, resume=True)
     assert (tmp_path / "letters.txt").exists()
 
@@ -113,7 +113,7 @@ def test_a_file_is_refused(tmp_path, recipe):
 
 
 def test_a_folder_without_a_recipe_is_no_run(tmp_path):
-    with pytest.raises(ValueError, match=r"is no run folder: it lacks recipe\.json"):
+    with pytest.raises(ValueError, match=r"is not a run folder: it lacks recipe\.json"):
         RunFolder(tmp_path).recipe()
 
 

@@ -212,14 +212,14 @@ def train_evaluate_export(path, tmp_path, monkeypatch):
     import tensorflow as tf
 
     from stml_tf.fitting.callbacks import TrainingInterrupted
-    from stml_tf.runs import evaluate as finished_run
-    from stml_tf.runs import train as experiment
+    from stml_tf.runs import evaluate, export
+    from stml_tf.runs import train as training
 
     data_dir, run_dir = tmp_path / "data", tmp_path / "run"
     data_dir.mkdir()
     recipe = small_run(path, data_dir, monkeypatch)
     train = partial(
-        experiment.train,
+        training.train,
         recipe,
         data_dir=data_dir,
         run_dir=run_dir,
@@ -234,15 +234,15 @@ def train_evaluate_export(path, tmp_path, monkeypatch):
     train()
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
-    assert finished_run.evaluate(run_dir, data_dir=data_dir) == pytest.approx(metrics["after training"], abs=1e-6)
+    assert evaluate.evaluate(run_dir, data_dir=data_dir) == pytest.approx(metrics["after training"], abs=1e-6)
 
     exports = [tmp_path / "saved_models" / recipe.name / "1"]
     if recipe.model.backbone == "conv4":  # the same once more takes long with deep networks
-        exports.append(finished_run.export(run_dir, tmp_path / "exported"))
+        exports.append(export.export(run_dir, tmp_path / "exported"))
     Image.new("RGB", (50, 40), "green").save(tmp_path / "query.png")
     query = tf.constant([(tmp_path / "query.png").read_bytes()])
-    for export in exports:
-        signature = tf.saved_model.load(str(export)).signatures["serving_default"]
+    for exported in exports:
+        signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
         embedding = signature(image_bytes=query)["embedding"].numpy()
         assert embedding.shape == (1, recipe.model.embedding_dim)
         assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)

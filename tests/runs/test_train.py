@@ -19,7 +19,7 @@ from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.fitting.checkpoints import Checkpoints
 from stml_tf.recipe.load import load_recipe
-from stml_tf.runs import train as experiment
+from stml_tf.runs import fit
 
 SMALL = (
     "data.num_classes=16",
@@ -92,7 +92,7 @@ def test_a_run_leaves_recipe_checkpoints_logs_metrics_picture_and_saved_model(fi
         assert name in printed
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
     assert metrics["after training"]["recall@1"] == pytest.approx(metrics["epochs"][-1]["recall@1"])
-    best = metrics["best epoch, chosen on the test classes"]
+    best = metrics["best_epoch"]
     assert best["recall@1"] == max(epoch["recall@1"] for epoch in metrics["epochs"])
 
 
@@ -141,9 +141,7 @@ def test_the_seed_decides_the_result(finished, tmp_path):
 
 def test_an_existing_run_is_refused_and_replaced_on_request(finished):
     tmp_path, folder, _ = finished
-    with pytest.raises(
-        ValueError, match=r"holds a run already: go on with it with --resume, replace it with --overwrite"
-    ):
+    with pytest.raises(ValueError, match=r"holds a run already: resume it with --resume, replace it with --overwrite"):
         run(tmp_path)
     (folder / "mark").touch()
     run(tmp_path, overwrite=True)
@@ -161,7 +159,7 @@ def interrupted_run(tmp_path, monkeypatch, *, step, start=None):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched, pytest.raises(TrainingInterrupted, match="with --resume"):
-        patched.setattr(experiment, "StopOnNonFinite", SignalAt)
+        patched.setattr(fit, "StopOnNonFinite", SignalAt)
         (start or run)(tmp_path, resume=True)
     return tmp_path / "run"
 

@@ -1,0 +1,5 @@
+"""`python -m stml_tf` is the command `stml-tf`."""
+
+from stml_tf.cli.main import main
+
+main(prog_name="stml-tf")

@@ -1,0 +1,71 @@
+"""Embeds a run's images with its student: one fixed view of each, on all devices."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.loader import evaluation_batches
+from stml_tf.data.transforms import evaluation_view
+from stml_tf.distribution.devices import on_all_replicas
+from stml_tf.evaluation import embed
+from stml_tf.models import preprocessing
+from stml_tf.recipe.recipe import Recipe
+
+EMBEDDING_BATCH = 256
+EMBEDDING, AUXILIARY = 0, 1  # the student's outputs
+
+
+def embed_images(
+    recipe: Recipe,
+    network: Callable[[Any], Any],
+    images: ImageSet,
+    *,
+    normalize: bool,
+) -> np.ndarray:
+    """Embed every image of a set as evaluation and neighbour search see it.
+
+    Args:
+        recipe: Says what the network sees of an image.
+        network: From preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`; what
+            `student_network` returns, for example.
+        images: The images.
+        normalize: Whether to L2-normalise the embeddings.
+
+    Returns:
+        Float32 `[len(images), dim]`, in the order of the images.
+    """
+    return embed(network, fixed_views(recipe, images), count=len(images), normalize=normalize)
+
+
+def student_network(
+    student: keras.Model, output: int = EMBEDDING, strategy: tf.distribute.Strategy | None = None
+) -> Callable[[Any], tf.Tensor]:
+    """Compile one of the student's outputs as a function that all replicas share the work of.
+
+    Args:
+        student: From preprocessed images to `(embedding, g)`.
+        output: `EMBEDDING` or `AUXILIARY`.
+        strategy: Under whose scope the student was made; by default the current one.
+
+    Returns:
+        A function of preprocessed images `[batch, height, width, 3]`.
+    """
+    return on_all_replicas(
+        lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
+    )
+
+
+def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:
+    """Return one preprocessed view of every image, in order, in batches `[batch, size, size, 3]`."""
+    size = recipe.evaluation.size or recipe.views.size
+    return evaluation_batches(
+        images,
+        batch_size=EMBEDDING_BATCH,
+        view=partial(evaluation_view, size=size, resize=recipe.evaluation.resize),
+        preprocess=preprocessing(recipe.model.backbone),
+    )

@@ -1,0 +1,123 @@
+"""Exports the network of a run as a SavedModel, and measures what 8-bit weights cost it."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from stml_tf.data.sources.by_name import open_catalog
+from stml_tf.evaluation import query_gallery_metrics
+from stml_tf.export.quantization import Int8Network, require_same_directions
+from stml_tf.export.saved_model_writer import embedding_network, export_saved_model
+from stml_tf.models import preprocessing
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.embed import embed_images
+from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.restore import restore_student
+
+_CALIBRATION_IMAGES = 1_000
+
+
+def export(
+    run_dir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    quantize: bool = False,
+    data_dir: Path | None = None,
+    **options: Any,
+) -> Path:
+    """Write the network of a run's last checkpoint as the next version of a SavedModel.
+
+    Args:
+        run_dir: A run folder.
+        out: Folder of the SavedModel's versions, such as `saved_models/birds`.
+        quantize: Keep the weights as 8-bit integers. What that costs is measured on the recipe's test images, or where
+            it has none on the first 1,000 training images, and noted in the model card.
+        data_dir: Where the recipe's data paths start from; only read to quantize.
+        **options: `dtype` and `batch_size`, see `export_saved_model`.
+
+    Returns:
+        The version's folder, such as `saved_models/birds/1`.
+
+    Raises:
+        UserError: If the folder is no run, or holds no intact checkpoint; or if 8-bit weights move an embedding too
+            much, or there are no images to tell.
+    """
+    run_dir, out = Path(run_dir), Path(out)
+    recipe = RunFolder(run_dir).recipe()
+    student, checkpoint = restore_student(run_dir, recipe)
+    metrics = {name: value for name, value in checkpoint.metrics.items() if value is not None}
+    if not quantize:
+        return export_student(recipe, student, out, metrics, **options)
+    network = embedding_network(student)
+    int8_network = Int8Network(network)
+    quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
+    return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
+
+
+def export_student(
+    recipe: Recipe,
+    student: keras.Model | Int8Network,
+    out: Path,
+    metrics: dict[str, float],
+    *,
+    quantization: dict[str, Any] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a recipe's student as the next version of a SavedModel.
+
+    Args:
+        recipe: Says what the network sees of an image; kept with it.
+        student: The student, or its 8-bit form.
+        out: Folder of the SavedModel's versions.
+        metrics: What was measured, for the model card.
+        quantization: What 8-bit weights cost, for the model card.
+        **options: Further ones of `export_saved_model`, such as `dtype`.
+
+    Returns:
+        The version's folder.
+    """
+    return export_saved_model(
+        student,
+        out,
+        size=recipe.evaluation.size or recipe.views.size,
+        resize=recipe.evaluation.resize,
+        preprocess=preprocessing(recipe.model.backbone),
+        metadata={
+            "name": recipe.name,
+            "about": recipe.about,
+            "data": recipe.data.model_dump_json(),
+            "recipe": recipe.model_dump(mode="json"),
+            "metrics": metrics,
+            **({"quantization": quantization} if quantization else {}),
+        },
+        **options,
+    )
+
+
+def _cost_of_quantization(
+    recipe: Recipe, network: keras.Model, int8_network: Int8Network, data_dir: Path | None
+) -> dict[str, Any]:
+    """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
+    catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
+    images, num_queries = catalog.test_set()
+    if images is None:
+        images = catalog.train.take(range(min(len(catalog.train), _CALIBRATION_IMAGES)))
+    float_embeddings, int8_embeddings = (
+        embed_images(
+            recipe,
+            tf.function(partial(each, training=False), reduce_retracing=True),
+            images,
+            normalize=recipe.evaluation.normalize,
+        )
+        for each in (network, int8_network)
+    )
+    cost = {"images": len(images), "least_cosine": require_same_directions(float_embeddings, int8_embeddings)}
+    if catalog.test is not None:
+        for dtype, embeddings in (("float32", float_embeddings), ("int8", int8_embeddings)):
+            metrics = query_gallery_metrics(embeddings, images.labels, num_queries=num_queries, recall_at=(1,))
+            cost[f"recall@1_{dtype}"] = metrics["recall@1"]
+    return cost

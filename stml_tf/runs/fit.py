@@ -1,0 +1,89 @@
+"""Fits the model of a run: from the beginning or from a checkpoint, to the end or until a signal stops it."""
+
+from functools import partial
+from typing import Any
+
+import keras
+
+from stml_tf.distribution.devices import distribute_batches, sum_over_workers
+from stml_tf.distribution.workers import is_chief, worker
+from stml_tf.fitting.callbacks import MeasureCallback, StopOnNonFinite
+from stml_tf.fitting.checkpoint_callback import CheckpointCallback
+from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.fitting.resumable_fit import fit_from
+from stml_tf.fitting.stop_signals import StopSignals
+from stml_tf.monitoring import ProgressCallback, Summaries, TensorBoardScalars, say
+from stml_tf.runs.measure import measure_epoch
+from stml_tf.runs.prepare import Run
+
+History = list[dict[str, float | None]]
+
+
+def take_one_step(run: Run) -> None:
+    """Train on a single batch, and write nothing."""
+    batch = distribute_batches(run.batches(part=worker()).take(1), run.strategy)
+    fit_from(run.model, lambda: batch, epochs=1, callbacks=[run.neighbors, StopOnNonFinite()])
+
+
+def checkpoint_to_resume(run: Run) -> Checkpoint | None:
+    """Find the newest intact checkpoint in the run folder; None if there is none."""
+    return Checkpoints(run.folder.checkpoints).latest()
+
+
+def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None) -> History:
+    """Train to the end of the recipe's last epoch.
+
+    Args:
+        run: The run; its model is trained.
+        summaries: What TensorBoard shows of it.
+        resume_from: The checkpoint to go on from; None: from the beginning.
+
+    Returns:
+        What each epoch logged, by name; None for what was not finite.
+
+    Raises:
+        TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
+        TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
+    """
+    stop = StopSignals(sum_over_workers(run.strategy))
+    checkpoints = CheckpointCallback(
+        Checkpoints(run.folder.checkpoints),
+        run.neighbors,
+        stop=stop,
+        every=run.recipe.training.checkpoint_steps,
+        write=is_chief(),
+        num_classes=run.data.num_classes,
+    )
+    if resume_from:
+        checkpoints.resume(run.model, resume_from)
+        say(run.console, f"Going on from {resume_from.path}")
+    progress = ProgressCallback(images_per_batch=run.data.batches.batch_size, console=run.console)
+    with stop, progress:
+        fit_from(
+            run.model,
+            partial(_own_batches, run),
+            epoch=checkpoints.epoch,
+            first_batch=checkpoints.batch,
+            epochs=run.recipe.training.epochs,
+            callbacks=_in_order(run, TensorBoardScalars(summaries), progress, checkpoints),
+        )
+    return checkpoints.history
+
+
+def _own_batches(run: Run, **at: Any) -> Any:
+    """This worker's part of the batches, divided among its devices."""
+    return distribute_batches(run.batches(part=worker(), **at), run.strategy)
+
+
+def _in_order(
+    run: Run, scalars: TensorBoardScalars, progress: ProgressCallback, checkpoints: CheckpointCallback
+) -> list[keras.callbacks.Callback]:
+    """Each callback hears of a step or an epoch in this order."""
+    return [
+        StopOnNonFinite(),  # first: nothing must be measured, shown or kept of a run that has diverged
+        run.neighbors,  # before anything asks which batches the epoch has
+        MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the following ones read
+        scalars,
+        progress,
+        checkpoints,  # last: a checkpoint says that all of the epoch is done, and a signal to stop ends the run here
+    ]

@@ -1,0 +1,71 @@
+"""Measures a run: how well its test images find each other, and how well its pseudo labels agree with classes."""
+
+import numpy as np
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.evaluation import query_gallery_metrics, raw_pixels
+from stml_tf.monitoring import mean_agreement
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.embed import embed_images, fixed_views
+from stml_tf.runs.prepare import Run
+
+AGREEMENT_BATCHES = 3
+
+
+def retrieval(
+    recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None
+) -> dict[str, float | int]:
+    """Measure retrieval as the recipe's `evaluation` section says.
+
+    Args:
+        recipe: Says what to measure.
+        embeddings: `[len(images), dim]`.
+        images: Labelled, queries before gallery.
+        num_queries: How many of them are queries; None: each searches all others.
+
+    Returns:
+        What `retrieval_metrics` returns.
+    """
+    evaluation = recipe.evaluation
+    return query_gallery_metrics(
+        embeddings, images.labels, num_queries=num_queries, recall_at=evaluation.recall_at, nmi=evaluation.nmi
+    )
+
+
+def embed_test_images(run: Run) -> np.ndarray:
+    """Embed a run's test images with its student as it is now; float32 `[num_images, dim]`."""
+    return embed_images(run.recipe, run.embedding_network, run.test, normalize=run.recipe.evaluation.normalize)
+
+
+def measure_before(run: Run) -> dict[str, dict[str, float | int]]:
+    """Measure what the raw pixels and the untrained student reach. Without test images there is nothing to measure.
+
+    A run that is resumed takes the embeddings that it remembers from its beginning.
+    """
+    if run.test is None:
+        return {}
+    before = embeddings_before(run)
+    pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test))
+    return {
+        "raw pixels": retrieval(run.recipe, pixels, run.test, run.num_queries),
+        "before training": retrieval(run.recipe, before, run.test, run.num_queries),
+    }
+
+
+def embeddings_before(run: Run) -> np.ndarray:
+    """Embed the test images before the first step, once in a run; later, return what that gave."""
+    return run.folder.remember("before_training", lambda: embed_test_images(run))
+
+
+def measure_epoch(run: Run) -> dict[str, float]:
+    """Measure retrieval and, where the method has pseudo labels and the classes are known, their agreement."""
+    metrics = retrieval(run.recipe, embed_test_images(run), run.test, run.num_queries) if run.test else {}
+    labels = run.data.images.labels
+    if labels is None or not hasattr(run.model, "pseudo_labels"):
+        return metrics
+    agreement = mean_agreement(
+        lambda views, image_ids: run.model.pseudo_labels(views, image_ids).combined,
+        run.batches().take(AGREEMENT_BATCHES),
+        labels,
+    )
+    return metrics if agreement is None else {**metrics, "agreement": agreement}

@@ -1,0 +1,195 @@
+"""Everything that a training run consists of, made from a recipe before the first step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.inspection import readable_catalog
+from stml_tf.data.loader import training_batches
+from stml_tf.data.sources.by_name import open_catalog
+from stml_tf.data.transforms import random_view
+from stml_tf.distribution.devices import strategy_for
+from stml_tf.distribution.workers import is_chief
+from stml_tf.dry_run import trial
+from stml_tf.fitting.callbacks import NeighborBatchesCallback
+from stml_tf.methods import StudentTeacherModel
+from stml_tf.models import preprocessing
+from stml_tf.monitoring import describe_run, inspection_progress, say
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.barriers import wait_until_all_have_read_the_same
+from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
+from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.model import build_model
+from stml_tf.runs.same_images import require_same_images
+from stml_tf.runs.training_data import TrainingData, training_data
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A training run, ready to begin.
+
+    Attributes:
+        recipe: What to do.
+        folder: Where it leaves its results.
+        data: What it learns from.
+        test: The test images, queries before gallery; None: it cannot be measured.
+        num_queries: How many of the test images are queries; None: each searches all others.
+        strategy: The devices that it runs on.
+        model: The model, compiled.
+        neighbors: Lays out the batches of each epoch.
+        console: Where to print.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    data: TrainingData
+    test: ImageSet | None
+    num_queries: int | None
+    strategy: tf.distribute.Strategy
+    model: StudentTeacherModel
+    neighbors: NeighborBatchesCallback
+    console: Console
+
+    @cached_property
+    def embedding_network(self) -> Callable[[Any], tf.Tensor]:
+        """From preprocessed images to embeddings `[batch, dim]`, not normalised."""
+        return student_network(self.model.student, strategy=self.strategy)
+
+    def batches(self, *, first_batch: int = 0, part: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """Return the batches of the epoch that `neighbors` has laid out; the arguments are `training_batches`'s."""
+        return training_batches(
+            self.data.images,
+            self.neighbors.current,
+            steps_per_epoch=self.data.batches.steps_per_epoch,
+            batch_size=self.data.batches.batch_size,
+            num_views=self.recipe.views.num_views,
+            view=partial(random_view, **self.recipe.views.model_dump(exclude={"num_views"})),
+            preprocess=preprocessing(self.recipe.model.backbone),
+            seed=self.recipe.seed,
+            labels=self.data.labels,
+            first_batch=first_batch,
+            part=part,
+        )
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    catalog: Catalog | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    run_dir: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Find devices, images and batches, build the model, and make the run folder.
+
+    Args:
+        recipe: What to do.
+        catalog: What the recipe's data are, where they have been opened already.
+        data_dir: Where the recipe's data paths start from.
+        download: Have TensorFlow Datasets fetch what is not there.
+        run_dir: Folder of the run; `runs/NAME` by default.
+        overwrite: Replace a run that is in the folder.
+        resume: Keep a run that is in the folder, to go on with it.
+        dry_run: Take a few images only, and write nothing.
+        console: Where to print; the terminal by default.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If the run folder is in the way, the data cannot be had or are too few, or the devices are not there
+            or cannot divide a batch evenly.
+        DryRunStopped: If a dry run would have to extract or download the data first.
+    """
+    console = console or Console(quiet=not is_chief())
+    folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
+    if not dry_run:
+        folder.check(recipe, overwrite=overwrite, resume=resume)
+    # Several workers wait for each other here, so all of them have seen the run folder as it was.
+    strategy = _strategy(recipe)
+    with trial(dry_run):
+        catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
+    keras.utils.set_random_seed(recipe.seed)
+    if recipe.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    _describe(recipe, catalog, strategy, console)
+    if dry_run:
+        catalog = catalog.few(recipe.batch.size)
+    listed, progress = catalog, partial(inspection_progress, console=console)
+    catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress)
+    data = training_data(recipe, catalog)
+    test, num_queries = catalog.test_set()
+    seen = ""
+    if not dry_run:
+        folder.open(recipe, overwrite=overwrite, resume=resume)
+        seen = require_same_images(folder, listed, resume=resume, progress=progress)
+        folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
+    wait_until_all_have_read_the_same(
+        strategy,
+        recipe=recipe.model_dump(),
+        images=[seen, [bad.index for bad in unreadable]],
+    )
+    with strategy.scope(), trial(dry_run) as left_undone:
+        model = build_model(recipe, steps_per_epoch=data.batches.steps_per_epoch, num_classes=data.num_classes)
+    for what in left_undone:
+        say(console, f"Training would {what}.")
+    return Run(
+        recipe=recipe,
+        folder=folder,
+        data=data,
+        test=test,
+        num_queries=num_queries,
+        strategy=strategy,
+        model=model,
+        neighbors=_neighbors(recipe, data, model, strategy),
+        console=console,
+    )
+
+
+def _strategy(recipe: Recipe) -> tf.distribute.Strategy:
+    # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
+    in_group = 1 if recipe.learns_from_labels else recipe.sampling.num_neighbors
+    return strategy_for(
+        recipe.training.devices,
+        recipe.images_per_step,
+        num_neighbors=in_group,
+        accumulate=recipe.training.accumulate,
+        jit=recipe.training.jit,
+    )
+
+
+def _neighbors(
+    recipe: Recipe, data: TrainingData, model: StudentTeacherModel, strategy: tf.distribute.Strategy
+) -> NeighborBatchesCallback:
+    network = student_network(model.student, AUXILIARY, strategy)
+    return NeighborBatchesCallback(
+        lambda: embed_images(recipe, network, data.searched, normalize=False),
+        data.batches.batches,
+        num_neighbors=data.batches.num_neighbors,
+    )
+
+
+def _describe(recipe: Recipe, catalog: Catalog, strategy: tf.distribute.Strategy, console: Console) -> None:
+    steps = training_data(recipe, catalog).batches.steps_per_epoch
+    devices = f", on {replicas} devices" if (replicas := strategy.num_replicas_in_sync) > 1 else ""
+    describe_run(
+        console,
+        catalog,
+        title=recipe.name,
+        about=recipe.about,
+        with_labels=recipe.learns_from_labels,
+        network=f"{recipe.model.backbone}, {recipe.embedding}",
+        training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.images_per_step} images in "
+        f"{recipe.views.num_views} views{devices}",
+    )

@@ -1,0 +1,63 @@
+"""What a run leaves behind when it is over: picture, metrics, and a few lines on where everything is."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from stml_tf.data.loader import pixels_of
+from stml_tf.monitoring import Summaries, epochs_report, figure_to_png, learning_figure, metrics_table, say
+from stml_tf.runs.fit import History
+from stml_tf.runs.prepare import Run
+
+Results = dict[str, dict[str, float | int]]
+
+
+def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after: np.ndarray) -> None:
+    """Draw what some test images find before and after training, into the run folder and into TensorBoard.
+
+    Args:
+        run: The run.
+        summaries: What TensorBoard shows of it.
+        before: `[num_test_images, dim]`, their embeddings before training.
+        after: Likewise, after training.
+    """
+    figure = learning_figure(
+        partial(pixels_of, run.test), run.test.labels, before=before, after=after, seed=run.recipe.seed
+    )
+    picture = figure_to_png(figure)
+    run.folder.write_picture(picture)
+    summaries.image("retrieval", picture, step=run.recipe.training.epochs)
+
+
+def report(run: Run, results: Results, history: History, saved_model: Path) -> None:
+    """Write `metrics.json`, which ends a run, and print what was reached and where everything is.
+
+    Args:
+        run: The run.
+        results: Per thing measured, such as "after training", its metrics.
+        history: What each epoch logged.
+        saved_model: Where the SavedModel is.
+    """
+    if run.test is None:
+        say(run.console, "There are no test images, so the network could not be evaluated: give data.test a folder.")
+    else:
+        run.console.print(metrics_table(results, title=f"Retrieval among {len(run.test)} test images"))
+    folder = run.folder
+    folder.write_metrics(
+        {
+            "evaluated": run.recipe.embedding,
+            **results,
+            **epochs_report(history),
+            "saved_model": str(saved_model.absolute()),
+        }
+    )
+    picture = f"{folder.picture}  (queries and their neighbours before and after)"
+    made = {
+        "Run folder": f"{folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)",
+        **({"Picture": picture} if run.test else {}),
+        "SavedModel": saved_model,
+        "Watch": f"tensorboard --logdir {folder.tensorboard}",
+    }
+    for what, where in made.items():
+        say(run.console, f"{what:<11} {where}")

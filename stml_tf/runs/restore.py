@@ -1,0 +1,35 @@
+"""The network of a run's last checkpoint."""
+
+from pathlib import Path
+
+import keras
+
+from stml_tf.errors import UserError
+from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.model import build_model
+
+
+def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpoint]:
+    """Build a recipe's student with the weights of the last checkpoint in a run folder.
+
+    Args:
+        run_dir: The run folder.
+        recipe: The run's recipe.
+
+    Returns:
+        The student, and the checkpoint that it was restored from.
+
+    Raises:
+        UserError: If there is no intact checkpoint, or it does not fit.
+    """
+    checkpoints = Checkpoints(RunFolder(run_dir).checkpoints)
+    checkpoint = checkpoints.latest()
+    if checkpoint is None:
+        raise UserError(f"{run_dir} holds no intact checkpoint: train again with --overwrite.")
+    # The checkpoint holds all weights, and the file that the recipe began with may be gone.
+    without_weights = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})})
+    model = build_model(without_weights, num_classes=checkpoint.extra.get("num_classes"))
+    checkpoints.restore(model, checkpoint)
+    return model.student, checkpoint
