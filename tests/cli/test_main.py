@@ -238,7 +238,8 @@ def test_a_full_disk_is_told_whoever_finds_it(experiment, error):
 
 
 def test_one_of_several_workers_leaves_reading_data_until_they_have_met(experiment, monkeypatch, tmp_path):
-    monkeypatch.setenv("TF_CONFIG", "{}")
+    job = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(job))
     assert call("train", "quickstart", "--data-dir", str(tmp_path), "--download").exit_code == 0
     _, _, kwargs = experiment.calls[-1]
     assert (kwargs["catalog"], kwargs["data_dir"], kwargs["download"]) == (None, tmp_path, True)
