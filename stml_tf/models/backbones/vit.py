@@ -91,7 +91,8 @@ def _block(x: Tensor, config: ViTConfig, name: str) -> Tensor:
     x = layers.Add(name=f"{name}.add1")([x, y])
     y = _norm(f"{name}.norm2")(x)
     y = layers.Dense(4 * config.dim, kernel_initializer=_initializer(), name=f"{name}.mlp.fc1")(y)
-    y = layers.Activation("gelu", name=f"{name}.mlp.act")(y)
+    # The error function computes in float32 anyway; converting once halves its time on CPUs.
+    y = layers.Activation("gelu", dtype="float32", name=f"{name}.mlp.act")(y)
     y = layers.Dense(config.dim, kernel_initializer=_initializer(), name=f"{name}.mlp.fc2")(y)
     if config.layer_scale:
         y = LayerScale(name=f"{name}.ls2")(y)
