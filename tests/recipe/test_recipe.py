@@ -154,11 +154,10 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("schedule.warmup_epochs=3", "schedule.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
         ("evaluation.resize=31", "evaluation.resize: 31 given; allowed: at least views.size (32), "),
         ("model.weights=imagenet", 'model.weights: "imagenet" given; allowed for conv4: a file or null, '),
-        ("model.weights=imagenet", "; `stml-tf convert-weights` makes a file of PyTorch's"),
+        ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
-            "model.weights=a/net.pth",
-            'model.weights: "a/net.pth" given; allowed: a Keras weights file, which `stml-tf convert-weights a/net.pth '
-            "--backbone conv4 -o FILE.weights.h5` makes of PyTorch's",
+            'model={"backbone":"ResNet50","weights":"a/net.pth"}',
+            'model.weights: "a/net.pth" given; allowed for ResNet50: a Keras weights file, as PyTorch\'s are read for ',
         ),
         ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null; make it '),
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),

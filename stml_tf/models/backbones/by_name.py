@@ -1,4 +1,4 @@
-"""Backbones by name: a network from preprocessed images to feature maps, and the preprocessing it expects."""
+"""Backbones by name: a network from preprocessed images to features, and the preprocessing it expects."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +9,7 @@ from stml_tf import registry
 from stml_tf.errors import UserError
 from stml_tf.models.backbones.named_weights import build_with_named_weights
 from stml_tf.models.keras_settings import require_keras_settings
+from stml_tf.models.pytorch import is_pytorch_checkpoint, load_pytorch_weights
 from stml_tf.tensor import Tensor
 
 
@@ -18,12 +19,13 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
     Args:
         name: A name in `stml_tf.registry.backbones`: one of this package's, such as `resnet50`, a model function of
             `keras.applications`, such as `ResNet50V2`, or one that was registered.
-        weights: None for random weights; "imagenet" for Keras's own, where it has them; or the path of a weights file
-            of this backbone.
+        weights: None for random weights; "imagenet" for Keras's own, where it has them; the path of a Keras weights
+            file of this backbone; or, for this package's own, what `read_pytorch_checkpoint` takes: a `.safetensors`
+            or `.pth` file, a Hugging Face folder, or the name of a package that carries weights.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` of any size to feature maps
-        `[batch, height', width', channels]`.
+        `[batch, height', width', channels]`; a vision transformer, to features `[batch, channels]`.
 
     Raises:
         UserError: If the name is unknown, the weights do not exist or do not fit, or Keras is set to what no backbone
@@ -34,8 +36,7 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
     named = weights in entry.named_weights
     if weights == "imagenet" and not named:
         raise UserError(
-            f"{name} has no ImageNet weights of Keras's; give the path of a weights file, such as `stml-tf "
-            "convert-weights` makes of a PyTorch checkpoint, or null."
+            f"{name} has no ImageNet weights of Keras's; give a weights file, Keras's or PyTorch's, or null."
         )
     build = partial(registry.resolve(entry.build), **entry.options)
     if named:
@@ -47,11 +48,24 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
 
 
 def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
-    """Fill a model from a Keras weights file, or raise a UserError that names whose weights were expected."""
+    """Fill a model from a weights file, Keras's or PyTorch's, or raise a UserError that names whose were expected."""
+    if is_pytorch_checkpoint(path):
+        require_own_network(owner)
+        load_pytorch_weights(model, path)
+        return
     try:
         model.load_weights(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no weights for {owner}: {error}") from error
+
+
+def require_own_network(name: str) -> None:
+    """Raise a UserError if PyTorch's weights are not read for a backbone of this name."""
+    known = [own for own, entry in registry.backbones.items() if entry.reads_pytorch]
+    if name not in known:
+        raise UserError(
+            f"No PyTorch weights are read for {name!r}: choose one of {', '.join(known)}, or give a Keras weights file."
+        )
 
 
 def preprocessing(name: str) -> Callable[[Tensor], Tensor]:

@@ -4,15 +4,15 @@ Dosovitskiy et al.: An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; 
 arXiv 2304.07193; Darcet et al.: Vision Transformers Need Registers, ICLR 2024, arXiv 2309.16588.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-Tensor = Any
+from stml_tf.errors import UserError
+from stml_tf.models.backbones.resnet import preprocess_resnet
+from stml_tf.tensor import Tensor
 
 FEATURES = ("cls_and_patch_mean", "cls", "patch_mean")
 
@@ -62,10 +62,10 @@ def build_vit(config: ViTConfig, *, features: str = "cls_and_patch_mean", name: 
         float32 features. Pixels to the right and below that do not fill a patch are left out.
 
     Raises:
-        ValueError: If `features` is none of the three.
+        UserError: If `features` is none of the three.
     """
     if features not in FEATURES:
-        raise ValueError(f"features={features!r} must be one of {', '.join(FEATURES)}.")
+        raise UserError(f"features={features!r} must be one of {', '.join(FEATURES)}.")
     images = keras.Input((None, None, 3), name="images")
     patches = layers.Conv2D(config.dim, config.patch_size, config.patch_size, name="patch_embed.proj")(images)
     x = TokenEmbedding(config.grid, config.num_registers, config.antialias, name="tokens")(patches)
@@ -76,9 +76,14 @@ def build_vit(config: ViTConfig, *, features: str = "cls_and_patch_mean", name: 
     return keras.Model(images, x, name=name)
 
 
-VITS: dict[str, Callable[..., keras.Model]] = {
-    name: partial(build_vit, config, name=name) for name, config in VIT_CONFIGS.items()
-}
+def build_named_vit(name: str, *, features: str = "cls_and_patch_mean") -> keras.Model:
+    """Build the vision transformer of a name in `VIT_CONFIGS`; see `build_vit`."""
+    return build_vit(VIT_CONFIGS[name], features=features, name=name)
+
+
+def preprocess_vit(images: Tensor) -> Tensor:
+    """RGB `[..., height, width, 3]` of 0 to 255 to ImageNet's mean 0 and deviation 1 in each channel."""
+    return preprocess_resnet(images)
 
 
 def _block(x: Tensor, config: ViTConfig, name: str) -> Tensor:
@@ -167,7 +172,9 @@ class TokenEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("stml_tf")
 class SelfAttention(layers.Layer):
-    """Attention of tokens among each other: queries, keys and values `[batch, tokens, 3 * dim]` to `[batch, tokens, dim]`.
+    """Attention of tokens among each other.
+
+    Takes queries, keys and values side by side, `[batch, tokens, 3 * dim]`; returns `[batch, tokens, dim]`.
 
     Args:
         num_heads: Number of heads, a divisor of `dim`.
@@ -250,7 +257,7 @@ def resize_positions(positions: Tensor, height: Any, width: Any, *, antialias: b
         `[height, width, dim]`, of the dtype of `positions`.
     """
     rows, columns, dim = positions.shape
-    if (height, width) == (rows, columns):
+    if isinstance(height, int) and isinstance(width, int) and (height, width) == (rows, columns):
         return positions
     to_rows = ops.cast(bicubic_matrix(rows, height, antialias=antialias), positions.dtype)
     to_columns = ops.cast(bicubic_matrix(columns, width, antialias=antialias), positions.dtype)
@@ -264,28 +271,19 @@ def bicubic_matrix(size: int, new_size: Any, *, antialias: bool = False) -> Tens
     In NumPy where `new_size` is a number, so that a graph holds a constant; in the graph where it is known there alone.
     """
     xp = np if isinstance(new_size, int) else ops
-    scale = size / xp.cast(new_size, "float32") if xp is ops else size / new_size
-    places = xp.arange(new_size)
-    places = ((ops.cast(places, "float32") if xp is ops else places) + 0.5) * scale - 0.5
+    scale = size / (new_size if xp is np else ops.cast(new_size, "float32"))
+    places = ((xp.arange(new_size, dtype="float32") + 0.5) * scale - 0.5)[:, None]
     if antialias:
         # PyTorch follows PIL here: another kernel, as wide as the step, cut at the border and normalised.
-        scale = xp.maximum(scale, 1.0)
-        weights = _cubic(xp.abs(places[:, None] - xp.arange(size)) / scale, -0.5, xp)
+        weights = _cubic(xp.abs(places - np.arange(size, dtype=np.float32)) / xp.maximum(scale, 1.0), -0.5, xp)
         return weights / xp.sum(weights, axis=1, keepdims=True)
     # Beyond the border the outermost place repeats: its column gathers the weights of two more on either side.
-    beyond = xp.arange(-2, size + 2)
-    weights = _cubic(xp.abs(places[:, None] - beyond), -0.75, xp)
-    return xp.concatenate(
-        [
-            xp.sum(weights[:, :3], axis=1, keepdims=True),
-            weights[:, 3:-3],
-            xp.sum(weights[:, -3:], axis=1, keepdims=True),
-        ],
-        axis=1,
-    )
+    weights = _cubic(xp.abs(places - np.arange(-2, size + 2, dtype=np.float32)), -0.75, xp)
+    first, last = (xp.sum(part, axis=1, keepdims=True) for part in (weights[:, :3], weights[:, -3:]))
+    return xp.concatenate([first, weights[:, 3:-3], last], axis=1)
 
 
 def _cubic(distance: Tensor, a: float, xp: Any) -> Tensor:
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((distance - 5) * distance + 8) * distance * a - 4 * a
-    return xp.where(distance <= 1, near, xp.where(distance < 2, far, 0.0 * distance))
+    return xp.where(distance <= 1, near, xp.where(distance < 2, far, 0.0))

@@ -1,5 +1,6 @@
-"""Weights that people have as PyTorch files."""
+"""Weights that people have as PyTorch files, read without PyTorch."""
 
-from stml_tf.models.pytorch.names import convert_pytorch_weights, load_pytorch_weights
+from stml_tf.models.pytorch.names import load_pytorch_weights
+from stml_tf.models.pytorch.read import is_pytorch_checkpoint
 
-__all__ = ["convert_pytorch_weights", "load_pytorch_weights"]
+__all__ = ["is_pytorch_checkpoint", "load_pytorch_weights"]

@@ -5,20 +5,19 @@ A layer has the plain name of its PyTorch module, so that names need no table; a
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from stml_tf import registry
 from stml_tf.errors import UserError
-from stml_tf.models.backbones.by_name import build_backbone
+from stml_tf.models.backbones.vit import LayerScale, TokenEmbedding
+from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD
 from stml_tf.models.pytorch.read import read_pytorch_checkpoint
-from stml_tf.models.student import AUXILIARY_HEAD, EMBEDDING_HEAD, build_student
+from stml_tf.models.pytorch.vit_names import dinov2_names
 
-_HEADS = {EMBEDDING_HEAD: "embedding_f", AUXILIARY_HEAD: "embedding_g"}
+HEADS = {EMBEDDING_HEAD: "embedding_f", AUXILIARY_HEAD: "embedding_g"}
 _CLASSIFIER = re.compile(r"(fc|last_linear|loss\d)\b")
 _PARAMETERS = {
     "kernel": "weight",
@@ -40,69 +39,35 @@ def load_pytorch_weights(model: keras.Model, path_or_state_dict: Any) -> None:
         path_or_state_dict: What `read_pytorch_checkpoint` takes: a path, or a dict of arrays or tensors.
 
     Raises:
-        ValueError: If the checkpoint cannot be read, or its names and shapes are not the model's. The model stays as
+        UserError: If the checkpoint cannot be read, or its names and shapes are not the model's. The model stays as
             it was.
     """
     arrays = read_pytorch_checkpoint(path_or_state_dict)
     parameters = {name: (variable, axes) for name, variable, axes in _parameters(model)}
+    if "cls_token" in parameters:
+        arrays = dinov2_names(arrays)
     owner = next((layer.name for layer in model.layers if isinstance(layer, keras.Model)), model.name)
     if missing := [name for name in parameters if name not in arrays]:
-        raise ValueError(
+        raise UserError(
             f"The checkpoint is not {owner}'s: it lacks {_some(missing)} of the {len(parameters)} arrays "
             f"expected; it holds {_some(list(arrays))}."
         )
-    no_heads = tuple(head for head in _HEADS.values() if f"{head}.weight" not in parameters)
+    no_heads = tuple(head for head in HEADS.values() if f"{head}.weight" not in parameters)
     unknown = [name for name in arrays if name not in parameters and not name.startswith(no_heads)]
     if unused := [name for name in unknown if not _CLASSIFIER.match(name)]:
-        raise ValueError(
+        raise UserError(
             f"The checkpoint is not {owner}'s: it also holds {_some(unused)}; expected: {_some(list(parameters))}."
         )
     values = {}
     for name, (variable, axes) in parameters.items():
         values[name] = _in_keras_order(arrays[name], axes)
         if values[name].shape != tuple(variable.shape):
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint is not {owner}'s: {name} has the shape {list(arrays[name].shape)}, which does "
                 f"not fit {list(variable.shape)} (axes in Keras's order)."
             )
     for name, (variable, _) in parameters.items():
         variable.assign(values[name])
-
-
-def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: bool = True) -> dict[str, Any]:
-    """Write a PyTorch checkpoint as the Keras weights file that a recipe's `model.weights` names.
-
-    Args:
-        source: What `read_pytorch_checkpoint` takes.
-        backbone: Name of a network of our own.
-        out: The file to write; ends in `.weights.h5`.
-        heads: Whether a checkpoint with both heads, of the authors' training code, becomes a whole student; otherwise
-            the backbone alone is written.
-
-    Returns:
-        What belongs into the `model` section of a recipe that begins with these weights.
-
-    Raises:
-        ValueError: If a name is not one of the allowed, or the checkpoint is not of this network.
-    """
-    known = [name for name, entry in registry.backbones.items() if entry.reads_pytorch]
-    if backbone not in known:
-        raise UserError(f"No PyTorch weights are read for {backbone!r}: choose one of {', '.join(known)}.")
-    if not str(out).endswith(".weights.h5"):
-        raise ValueError(f"{out}: the name of a Keras weights file ends in .weights.h5")
-    arrays = read_pytorch_checkpoint(source)
-    section = {"backbone": backbone, "weights": str(out)}
-    embedding, auxiliary = (arrays.get(f"{head}.weight") for head in _HEADS.values())
-    if heads and embedding is not None and auxiliary is not None:
-        widths = {"embedding_dim": len(embedding), "teacher_dim": len(auxiliary)}
-        model = build_student(backbone, **widths)
-        section |= widths
-    else:
-        model = build_backbone(backbone)
-    load_pytorch_weights(model, arrays)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    model.save_weights(out)
-    return section
 
 
 def _parameters(model: keras.Model) -> Iterator[tuple[str, keras.Variable, tuple[int, ...]]]:
@@ -111,8 +76,12 @@ def _parameters(model: keras.Model) -> Iterator[tuple[str, keras.Variable, tuple
         if isinstance(layer, keras.Model):
             yield from _parameters(layer)
             continue
-        module = _HEADS.get(layer.name, layer.name)
+        module = HEADS.get(layer.name, layer.name)
         for variable in layer.weights:
+            if isinstance(layer, TokenEmbedding | LayerScale):
+                name = variable.name if isinstance(layer, TokenEmbedding) else f"{module}.{variable.name}"
+                yield name, variable, tuple(range(len(variable.shape)))
+                continue
             axes = tuple(range(len(variable.shape)))[::-1]
             if len(axes) == 4:  # [out, in, height, width]; a depthwise kernel is [in, 1, height, width]
                 axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)

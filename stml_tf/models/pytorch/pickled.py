@@ -52,7 +52,7 @@ class Storage:
         self.values = values.byteswap() if byte_order == "big" else values
 
 
-class Tensor:
+class StoredTensor:
     """A tensor in a checkpoint: a view of a storage."""
 
     def __init__(self, storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
@@ -108,7 +108,7 @@ class NumpyArray:
 
 
 def read_pickled_checkpoint(path: Path) -> Any:
-    """The object that `torch.save` wrote, of dictionaries, lists, plain values and `Tensor`s or `NumpyArray`s.
+    """The object that `torch.save` wrote, of dictionaries, lists, plain values and `StoredTensor`s or `NumpyArray`s.
 
     Raises:
         UserError: If the file is damaged, or holds anything else. Nothing in the file is run.
@@ -193,10 +193,10 @@ class _Unpickler(pickle.Unpickler):
         _require(kind == "storage" and name in _STORAGES and type(size) is int and size >= 0, "an unknown reference")
         return self.storages.setdefault(key, Storage(np.dtype(_STORAGES[name]), size))
 
-    def _rebuild_tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> Tensor:
-        return Tensor(storage, offset, tuple(shape), tuple(strides))
+    def _rebuild_tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> StoredTensor:
+        return StoredTensor(storage, offset, tuple(shape), tuple(strides))
 
-    def _rebuild_parameter(self, tensor: Tensor, *_: Any) -> Tensor:
+    def _rebuild_parameter(self, tensor: StoredTensor, *_: Any) -> StoredTensor:
         return tensor
 
     def _dtype(self, name: str, *_: Any) -> NumpyDtype:

