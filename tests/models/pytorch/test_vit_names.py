@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from stml_tf import registry
 from stml_tf.errors import UserError
-from stml_tf.models import load_pytorch_weights
+from stml_tf.models import build_backbone, load_pytorch_weights
 from stml_tf.models.backbones.vit import ViTConfig, build_vit
 from tests.models.pytorch.written_by_torch import Saved, torch_save
 from tests.models.vit_slow_form import made_state
@@ -114,15 +115,11 @@ def test_timm_adds_the_class_position_to_the_token(random):
     np.testing.assert_allclose(networks[0](images), networks[1](images), rtol=1e-5, atol=1e-6)
 
 
-def test_a_backbone_takes_a_file_of_torch_hub(tmp_path, monkeypatch):
-    from stml_tf.models import build_backbone
-    from stml_tf.models.backbones import by_name
-
-    tiny = {"vit_small_14_dinov2": (lambda: build_vit(DINOV2), by_name.preprocess_vit)}
-    monkeypatch.setattr(by_name, "OWN_BACKBONES", tiny)
+def test_a_backbone_takes_a_file_of_torch_hub(tmp_path):
     state = made_state(DINOV2)
     torch_save({name: Saved(array) for name, array in state.items()}, tmp_path / "dinov2.pth")
-    found = build_backbone("vit_small_14_dinov2", weights=str(tmp_path / "dinov2.pth"))
+    with registry.backbones.holding(registry.Backbone("tiny", lambda: build_vit(DINOV2), reads_pytorch=True)):
+        found = build_backbone("tiny", weights=str(tmp_path / "dinov2.pth"))
     expected = build_vit(DINOV2)
     load_pytorch_weights(expected, state)
     for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
