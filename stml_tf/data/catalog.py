@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
+from stml_tf.data.image_files import LeftOut
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -19,14 +22,16 @@ class ImageSet:
             a third of the memory.
         labels: int64 `[num_images]` that indexes `class_names`; None where the classes are not known.
         class_names: the names of the classes; may name classes that have no image in this set.
+        decoding: how files and encoded images become pixels.
 
     Raises:
         ValueError: images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
     """
 
-    images: Sequence[Path] | Sequence[bytes] | np.ndarray
+    images: Sequence[Path] | Sequence[bytes] | Sequence[np.ndarray] | np.ndarray
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
+    decoding: Decoding = DEFAULT_DECODING
 
     def __post_init__(self) -> None:
         if isinstance(self.images, np.ndarray) and (
@@ -82,6 +87,7 @@ class Catalog:
             themselves.
         unlabeled: further images to train on, of these or of other classes, whose labels, if they have any, are not
             to be learned from; None: there are none.
+        left_out: files that were there and are no data, with the reason.
     """
 
     name: str
@@ -89,6 +95,7 @@ class Catalog:
     test: ImageSet | None
     gallery: ImageSet | None = None
     unlabeled: ImageSet | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def test_set(self) -> tuple[ImageSet | None, int | None]:
         """The images to evaluate on, and how many of them, the first ones, search the others; None: each searches all.
@@ -108,7 +115,8 @@ class Catalog:
                 return images
             return images.take(np.linspace(0, len(images) - 1, count).astype(np.int64))
 
-        return Catalog(self.name, *map(of, (self.train, self.test, self.gallery, self.unlabeled)))
+        sets = {name: of(getattr(self, name)) for name in ("train", "test", "gallery", "unlabeled")}
+        return replace(self, **sets)
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
@@ -135,6 +143,7 @@ def pool(first: ImageSet, second: ImageSet) -> ImageSet:
         [*first.images, *second.images],
         np.concatenate([first.labels, second.labels]) if same else None,
         first.class_names if same else (),
+        first.decoding,
     )
 
 

@@ -1,20 +1,48 @@
-"""Reads image files of any common kind as RGB."""
+"""One rule for what the pixels of an image file are, in Python and in the graph of a SavedModel.
+
+Decode, turn upright as the file's orientation says, reduce 16 bits to 8, blend transparency over the background: 8-bit
+RGB. The decoders of JPEG, PNG, GIF, WebP and BMP are TensorFlow graphs, which training, search and the SavedModel all
+run. What TensorFlow cannot decode (TIFF, AVIF, HEIC, JPEG 2000) goes through Pillow by the same rule; a SavedModel
+takes the pixels of such files alone.
+"""
 
 from __future__ import annotations
 
-import io
+import functools
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import tensorflow as tf
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
-MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on.
+from stml_tf.data.formats.bmp import decode_bmp
+from stml_tf.data.formats.gif import decode_gif
+from stml_tf.data.formats.jpeg import decode_jpeg
+from stml_tf.data.formats.png import decode_png
+from stml_tf.data.formats.reading import MAX_PIXELS, read_bytes, require
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
+from stml_tf.data.formats.signatures import (
+    FORMATS,
+    HEAD,
+    PILLOW_FORMATS,
+    TENSORFLOW_FORMATS,
+    format_of,
+    signature_table,
+)
+from stml_tf.data.formats.webp import decode_webp
+from stml_tf.data.formats.with_pillow import RefusedError, decode_with_pillow
+from stml_tf.errors import UserError
+from stml_tf.tensor import Tensor
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+__all__ = ["MAX_PIXELS", "Decoding", "UnreadableImageError", "decode", "read_image"]
+
+EMPTY = "it is empty"
+NO_IMAGE = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+_DECODERS = {"JPEG": decode_jpeg, "PNG": decode_png, "GIF": decode_gif, "WebP": decode_webp, "BMP": decode_bmp}
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(UserError):
     """An image that cannot be decoded; `reason` says why without naming it."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -22,51 +50,92 @@ class UnreadableImageError(ValueError):
         self.reason = reason
 
 
-def read_image(source: Path | bytes) -> np.ndarray:
-    """Decodes one image: JPEG, PNG, BMP, GIF (its first frame) or WebP, whatever its name ends in.
-
-    Greyscale, palette, 1-bit, 16-bit and CMYK images become RGB. An alpha channel is dropped, not blended; transparent
-    pixels of a GIF are black. The orientation in the EXIF data is not applied.
+def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> np.ndarray:
+    """Decode one image file, whatever its name ends in; of several pictures in it, the first.
 
     Args:
-        source: the file's path, or its content.
+        source: The file's path, or its content.
+        decoding: What the pixels become.
 
     Returns:
         uint8 `[height, width, 3]`, RGB; not necessarily writable.
 
     Raises:
-        UnreadableImageError: a ValueError that names the file and why: it is missing, empty, truncated, no image of
-            these formats, or larger than `MAX_PIXELS`.
+        UnreadableImageError: The file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`; the message
+            names it and says which.
+        MemoryError: There is not enough memory, which says nothing about the file.
     """
     name = "an image given as bytes" if isinstance(source, bytes) else str(source)
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
-        if not content:
-            raise UnreadableImageError(name, "it is empty")
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UnreadableImageError(name, f"{width} x {height} pixels are more than the {MAX_PIXELS:,} allowed")
-            return _to_rgb(image)
-    except UnreadableImageError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise UnreadableImageError(name, "it is no JPEG, PNG, BMP, GIF or WebP image") from None
-    # Damaged files make the decoders raise nearly anything: OSError, SyntaxError, EOFError, struct.error, IndexError.
-    except Exception as error:
-        raise UnreadableImageError(name, getattr(error, "strerror", None) or str(error) or repr(error)) from error
+        format_name = format_of(content[:HEAD])
+        if format_name in PILLOW_FORMATS:
+            return decode_with_pillow(content, format_name, decoding)
+        return _graph_decoder(decoding)(tf.constant(content)).numpy()
+    except (RefusedError, OSError) as error:
+        raise UnreadableImageError(name, getattr(error, "strerror", None) or str(error)) from None
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise MemoryError(f"out of memory while decoding {name}") from error
+    except tf.errors.OpError as error:
+        raise UnreadableImageError(name, _reason(error)) from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    # The exported network decodes with TensorFlow, which drops alpha, keeps the high byte of 16 bits, shows the
-    # transparent pixels of a GIF as black and ignores the EXIF orientation. Both have to see the same pixels, so none
-    # of Pillow's other choices are taken here.
-    if image.mode.startswith("I"):
-        grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)  # Pillow's own conversion clips at 255.
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if image.format == "GIF":
-        rgba = np.asarray(image.convert("RGBA"))
-        return np.where(rgba[..., 3:] > 0, rgba[..., :3], np.uint8(0))
-    if image.mode == "P":
-        image = image.convert("RGBA")  # Straight to RGB, Pillow warns of transparent palettes.
-    return np.asarray(image.convert("RGB"))
+def decode(
+    content: Tensor, decoding: Decoding = DEFAULT_DECODING, *, otherwise: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Decode one image file in the graph, as `read_image` does.
+
+    Args:
+        content: The file, a scalar string.
+        decoding: What the pixels become.
+        otherwise: From a file of a format that TensorFlow cannot decode to its pixels; None refuses such a file.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason.
+    """
+    content = require(content, tf.strings.length(content) > 0, EMPTY)
+    number = _format_number(content)
+    branches = [functools.partial(_called(_DECODERS[name]), content, decoding) for name in TENSORFLOW_FORMATS]
+    branches += [functools.partial(otherwise or functools.partial(_refuse, name), content) for name in PILLOW_FORMATS]
+    pixels = tf.switch_case(number, [*branches, functools.partial(_refuse, None, content)])
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _format_number(content: Tensor) -> Tensor:
+    """The position in `FORMATS` of a file's format, int32; one beyond the last for no image."""
+    expected, counts, formats = signature_table()
+    matches = tf.reduce_all((read_bytes(content, 0, HEAD) == expected) | ~counts, axis=-1)
+    return tf.cast(tf.reduce_min(tf.where(matches, formats, len(FORMATS))), tf.int32)
+
+
+def _called(decoder: Callable[[Tensor, Decoding], Tensor]) -> Callable[[Tensor, Decoding], Tensor]:
+    """The decoder as one node of the graph: inlined, every node of all formats would be visited for each image."""
+    return tf.function(decoder, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def _refuse(format_name: str | None, content: Tensor) -> Tensor:
+    reason = NO_IMAGE
+    if format_name is not None:
+        reason = f"TensorFlow cannot decode {format_name}: send the pixels to the signature named pixels"
+    content = require(content, tf.constant(False), reason)
+    return tf.zeros([0, 0, 3], tf.uint8) + tf.cast(tf.strings.length(content), tf.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def _graph_decoder(decoding: Decoding) -> Callable[[Tensor], Tensor]:
+    return tf.function(
+        functools.partial(decode, decoding=decoding), input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    )
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What is said of the file in TensorFlow's message, without the names of graph nodes."""
+    paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1].strip()
+    if refused := re.fullmatch(r"assertion failed: \[(.*)\]", paragraph, re.DOTALL):
+        return refused[1]
+    return (
+        f"it is damaged or cut off ({paragraph.splitlines()[-1].strip()})" if paragraph else "it is damaged or cut off"
+    )

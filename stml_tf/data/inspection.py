@@ -64,7 +64,7 @@ def inspect_images(
     def read(index: int) -> np.ndarray | Unreadable | None:
         source = images.images[index]
         try:
-            pixels = read_image(source)
+            pixels = read_image(source, images.decoding)
         except UnreadableImageError as error:
             # Encoded images have no file; their place in the set has to do.
             path = source if isinstance(source, Path) else Path(images.describe(index))
@@ -152,7 +152,7 @@ def readable_catalog(
     train, unlabeled = (readable(images, keep=keep_train) for images in (catalog.train, catalog.unlabeled))
     test = readable(catalog.test, keep=True, room=max_decoded)
     gallery = readable(catalog.gallery, keep=True, room=max_decoded - _decoded_bytes(test))
-    return Catalog(catalog.name, train, test, gallery, unlabeled), unreadable
+    return replace(catalog, train=train, test=test, gallery=gallery, unlabeled=unlabeled), unreadable
 
 
 def _decoded_bytes(images: ImageSet | None) -> int:

@@ -1,12 +1,15 @@
 """From image references to batches of network inputs, with tf.data."""
 
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
-from stml_tf.data.decoding import read_image
+from stml_tf.data.decoding import decode, read_image
 from stml_tf.tensor import Tensor
 
 
@@ -64,8 +67,10 @@ def training_batches(
         for position in positions[first_batch:, own].ravel():
             yield batches.flat[position], np.array([seed, epoch, position], np.int32)
 
+    read = _reader(images)
+
     def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = _read(images, index)
+        pixels = read(index)
         row_seed = fold_in(key[:2], key[2])
         return tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)]), index
 
@@ -100,9 +105,10 @@ def evaluation_batches(
     Returns:
         Batches `[batch, size, size, 3]` float32.
     """
+    read = _reader(images)
     return (
         tf.data.Dataset.range(len(images))
-        .map(lambda index: view(_read(images, index)), num_parallel_calls=threads, deterministic=True)
+        .map(lambda index: view(read(index)), num_parallel_calls=threads, deterministic=True)
         .batch(batch_size)
         .map(preprocess)
         .prefetch(2)
@@ -112,11 +118,20 @@ def evaluation_batches(
 def pixels_of(images: ImageSet, index: int) -> np.ndarray:
     """`[height, width, 3]` uint8: the decoded image at `index`."""
     image = images.images[int(index)]
-    return image if isinstance(image, np.ndarray) else read_image(image)
+    return image if isinstance(image, np.ndarray) else read_image(image, images.decoding)
 
 
-def _read(images: ImageSet, index: Tensor) -> Tensor:
-    # Pillow decodes what TensorFlow's decoder does not know (CMYK, palettes, WebP) and lets go of Python's lock.
-    pixels = tf.numpy_function(lambda index: pixels_of(images, index), [index], tf.uint8, stateful=False)
-    pixels.set_shape([None, None, 3])
-    return pixels
+def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
+    """A function for the graph, from the index of an image to its pixels, uint8 `[height, width, 3]`."""
+
+    def through_python(function: Callable[..., np.ndarray], argument: Tensor) -> Tensor:
+        pixels = tf.numpy_function(function, [argument], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, [None, None, 3])
+
+    if not all(isinstance(image, Path) for image in images.images):
+        return lambda index: through_python(lambda index: pixels_of(images, index), index)
+
+    # Files are decoded in the graph, without Python and its lock, but for the formats that TensorFlow does not know.
+    paths = tf.constant([os.fsencode(path) for path in images.images])
+    otherwise = partial(through_python, lambda content: read_image(content, images.decoding))
+    return lambda index: decode(tf.io.read_file(paths[index]), images.decoding, otherwise=otherwise)

@@ -57,13 +57,23 @@ def evaluation_view(pixels: Tensor, *, size: int, resize: int | None = None) -> 
         `[size, size, 3]` float32, 0 to 255.
     """
     resize = resize or size
-    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-    shorter = tf.minimum(height, width)
+    sides = tf.cast(tf.shape(pixels)[:2], tf.int64)
     # Whole numbers throughout: the longer side is cut off to an integer, as PIL-based pipelines do.
-    resized = tf.image.resize(pixels, (height * resize // shorter, width * resize // shorter), antialias=True)
-    top = tf.cast(tf.round(tf.cast(tf.shape(resized)[0] - size, tf.float32) / 2.0), tf.int32)
-    left = tf.cast(tf.round(tf.cast(tf.shape(resized)[1] - size, tf.float32) / 2.0), tf.int32)
-    view = tf.slice(resized, [top, left, 0], [size, size, 3])
+    resized = sides * resize // tf.reduce_min(sides)
+    first = tf.round(tf.cast(resized - size, tf.float64) / 2.0)
+    scale = tf.cast(resized, tf.float64) / tf.cast(sides, tf.float64)
+    # Only what the centre is made of is resized: the longer side of a thin image would become as long as memory.
+    reach = tf.maximum(1.0 / scale, 1.0) + 1.0
+    start = tf.maximum(tf.cast(tf.floor(first / scale - reach), tf.int64), 0)
+    stop = tf.minimum(tf.cast(tf.math.ceil((first + size) / scale + reach), tf.int64), sides)
+    view = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None, start[0] : stop[0], start[1] : stop[1]],
+        size=[size, size],
+        scale=tf.cast(scale, tf.float32),
+        translation=tf.cast(tf.cast(start, tf.float64) * scale - first, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
     view.set_shape([size, size, 3])
     return view
 

@@ -1,5 +1,6 @@
 """An exported network at work: image files in, embeddings out, in bounded memory."""
 
+import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.decoding import UnreadableImageError, read_image
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.inspection import Unreadable
 from stml_tf.export.saved_model import fingerprint, require_saved_model
 
@@ -48,6 +50,7 @@ class Embedder:
     Attributes:
         path: The folder of `saved_model.pb`.
         fingerprint: See `stml_tf.export.saved_model.fingerprint`.
+        decoding: How it takes image files to pixels.
 
     Raises:
         ValueError: If it is no SavedModel, is damaged, or lacks the signature.
@@ -72,6 +75,7 @@ class Embedder:
                 "give a SavedModel that `stml-tf export` wrote"
             )
         self._signature = signatures[_SIGNATURE]
+        self.decoding = _decoding(self.path)
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
         """Embed images of one size.
@@ -124,7 +128,7 @@ class Embedder:
         """Images of one size, waiting for each other until there is a batch or memory is needed."""
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
         waiting_bytes = 0
-        for index, pixels in enumerate(_decoded(images)):
+        for index, pixels in enumerate(_decoded(images, self.decoding)):
             if isinstance(pixels, UnreadableImageError):
                 yield [index], pixels
                 continue
@@ -148,7 +152,7 @@ def _stacked(batch: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray
     return [index for index, _ in batch], np.stack([image for _, image in batch])
 
 
-def _decoded(images: Iterable[Source]) -> Iterator[np.ndarray | UnreadableImageError]:
+def _decoded(images: Iterable[Source], decoding: Decoding) -> Iterator[np.ndarray | UnreadableImageError]:
     """Images decoded in threads, in order; the larger the largest so far, the fewer are decoded ahead."""
     threads = min(os.cpu_count() or 1, 16)
     ahead: deque[Future[np.ndarray | UnreadableImageError]] = deque()
@@ -156,7 +160,7 @@ def _decoded(images: Iterable[Source]) -> Iterator[np.ndarray | UnreadableImageE
     pool = ThreadPoolExecutor(threads)
     try:
         for image in images:
-            ahead.append(pool.submit(_read, image))
+            ahead.append(pool.submit(_read, image, decoding))
             most = min(_MOST_AHEAD, _WAITING_BYTES // largest) if largest else threads
             while len(ahead) > max(most, threads):
                 pixels = ahead.popleft().result()
@@ -168,8 +172,18 @@ def _decoded(images: Iterable[Source]) -> Iterator[np.ndarray | UnreadableImageE
         pool.shutdown(cancel_futures=True)
 
 
-def _read(image: Source) -> np.ndarray | UnreadableImageError:
+def _read(image: Source, decoding: Decoding) -> np.ndarray | UnreadableImageError:
     try:
-        return image if isinstance(image, np.ndarray) else read_image(image)
+        return image if isinstance(image, np.ndarray) else read_image(image, decoding)
     except UnreadableImageError as error:
         return error
+
+
+def _decoding(saved_model: Path) -> Decoding:
+    """How the model was told to decode; a model that does not say so was exported with the defaults."""
+    file = saved_model / "assets.extra" / "metadata.json"
+    metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return Decoding(
+        background=tuple(metadata.get("background", DEFAULT_DECODING.background)),
+        bit_depth=metadata.get("bit_depth", DEFAULT_DECODING.bit_depth),
+    )

@@ -12,6 +12,8 @@ import tensorflow as tf
 from keras import ops
 
 import stml_tf
+from stml_tf.data.decoding import decode
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.export.model_card import render_model_card
 from stml_tf.export.quantization import Int8Network
@@ -28,14 +30,15 @@ def export_saved_model(
     normalize: bool = True,
     dtype: Literal["float32", "float16"] = "float32",
     batch_size: int = 64,
+    decoding: Decoding = DEFAULT_DECODING,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the next numbered version of a SavedModel under `out_dir`, as TensorFlow Serving expects it.
 
-    Signature `serving_default`: `image_bytes` [batch] string, encoded images of any size (JPEG, PNG, GIF's first frame,
-    BMP in true colour, WebP). Signature `pixels`: `pixels` [batch, height, width, 3] uint8, RGB, any height and width.
-    Both return `embedding` [batch, dim] of what the evaluation sees: the same view, the same preprocessing. A batch may
-    have any size, none included.
+    Signature `serving_default`: `image_bytes` [batch] string, encoded images (JPEG, PNG, GIF, WebP, BMP; of several
+    frames the first) of at most `MAX_PIXELS`, decoded by the rule of `stml_tf.data.decoding`. Signature `pixels`:
+    `pixels` [batch, height, width, 3] uint8, RGB, any height and width. Both return `embedding` [batch, dim] of what
+    the evaluation sees: the same view, the same preprocessing. A batch may have any size, none included.
 
     Beside the network, in `assets.extra/`, lie `metadata.json`, `recipe.json` (where the metadata hold a recipe) and
     the model card, `model_card.md`.
@@ -50,6 +53,7 @@ def export_saved_model(
         dtype: of the embeddings; the network itself computes as it was built.
         batch_size: most images that pass through the network at once; a larger batch is embedded in parts, so that
             memory is bounded whatever a client sends.
+        decoding: how image files become pixels.
         metadata: JSON values to keep with the network; the model card shows `name`, `about`, `data` (text), `recipe`
             `metrics` (tables) and `quantization` (as `stml_tf.runs.export` measures it).
 
@@ -86,7 +90,7 @@ def export_saved_model(
         return {"embedding": tf.reshape(parts.values, [-1, embedding_dim])}  # The values of no parts have no width.
 
     def embed_bytes(image_bytes: Tensor) -> dict[str, Tensor]:
-        return embed(image_bytes, _decode)
+        return embed(image_bytes, lambda content: decode(content, decoding))
 
     def embed_pixels(pixels: Tensor) -> dict[str, Tensor]:
         return embed(pixels, lambda image: image)
@@ -112,6 +116,8 @@ def export_saved_model(
                 "normalize": normalize,
                 "dtype": dtype,
                 "batch_size": batch_size,
+                "background": decoding.background,
+                "bit_depth": decoding.bit_depth,
                 "version": version,
                 "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "software": {"stml_tf": stml_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
@@ -125,15 +131,6 @@ def export_saved_model(
 def embedding_network(student: keras.Model) -> keras.Model:
     """What is exported of a student: preprocessed images -> its first output. The auxiliary head stays behind."""
     return keras.Model(student.inputs[0], student.outputs[0])
-
-
-def _decode(content: Tensor) -> Tensor:
-    # The accurate transform gives Pillow's pixels exactly; TensorFlow's default is off by up to 12.
-    return tf.cond(
-        tf.io.is_jpeg(content),
-        lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
-    )
 
 
 def _write_extras(folder: Path, metadata: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def training_data(recipe: Recipe, catalog: Catalog) -> TrainingData:
         **settings,
     )
     return TrainingData(
-        images=ImageSet([*labeled.images, *unlabeled.images]),
+        images=ImageSet([*labeled.images, *unlabeled.images], decoding=labeled.decoding),
         batches=SemiSupervisedBatches(class_batches, neighbor_batches, num_labeled=len(labeled)),
         searched=replace(unlabeled, labels=None),
         labels=np.concatenate([labels, np.full(len(unlabeled), -1)]).astype(np.int64),

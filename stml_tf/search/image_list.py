@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from stml_tf.data.decoding import SUFFIXES
+from stml_tf.data.formats.signatures import FORMATS
+from stml_tf.data.image_files import SUFFIXES, reason_against
 from stml_tf.data.sources.folder import load_folder
 
 
@@ -36,7 +37,7 @@ def absolute(path: Path | str) -> Path:
 def _images_of(source: Path) -> list[Path]:
     if source.is_dir():
         return list(load_folder(source, train=".", test=None).train.images)
-    if source.suffix.lower() in SUFFIXES:
+    if source.suffix.lower() in SUFFIXES or reason_against(source) is None:
         return [source]
     if not source.is_file():
         raise ValueError(f"there is no {source}: name a folder of images, a file that lists their paths, or an image")
@@ -44,7 +45,7 @@ def _images_of(source: Path) -> list[Path]:
         lines = source.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise ValueError(
-            f"{source} is neither a folder, an image ({', '.join(sorted(SUFFIXES))}) nor a text file that lists paths"
+            f"{source} is neither a folder, an image ({', '.join(FORMATS)}) nor a text file that lists paths"
         ) from None
     paths = [source.parent / line for line in lines if line.strip()]
     if not paths:

@@ -54,7 +54,7 @@ def test_pixels_are_kept_while_they_fit(images):
 def test_pixels_that_do_not_fit_are_let_go_at_once(monkeypatch):
     turn, made, alive = threading.Semaphore(1), [], []
 
-    def decode(source):
+    def decode(source, decoding):
         turn.acquire()  # one image ahead of those that were counted, no more
         pixels = np.zeros((10, 10, 3), np.uint8)
         made.append(weakref.ref(pixels))
@@ -78,7 +78,7 @@ def test_progress_is_told_image_by_image(images):
 
 def test_an_interruption_does_not_wait_for_the_rest(monkeypatch):
     started = []
-    monkeypatch.setattr("stml_tf.data.inspection.read_image", started.append)
+    monkeypatch.setattr("stml_tf.data.inspection.read_image", lambda source, decoding: started.append(source))
 
     def interrupt(done, total):
         raise KeyboardInterrupt

@@ -51,7 +51,7 @@ def test_bad_images_are_left_out_and_told_of(toy_model, tmp_path):
     np.testing.assert_array_equal(embedded.embeddings[4], embedded.embeddings[0])
     told = [(bad.index, bad.reason) for bad in embedded.unreadable]
     assert told == [
-        (1, "it is no JPEG, PNG, BMP, GIF or WebP image"),
+        (1, "it is no JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC or JPEG 2000 image"),
         (4, "No such file or directory"),
         (7, "it is empty"),
     ]

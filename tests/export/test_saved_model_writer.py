@@ -1,5 +1,7 @@
 import io
 import json
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from stml_tf.data.decoding import read_image
+from stml_tf.data.decoding import UnreadableImageError, read_image
+from stml_tf.data.formats.rule import Decoding
+from stml_tf.data.formats.signatures import PILLOW_FORMATS, format_of
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.export.saved_model_writer import export_saved_model
+from tests.data.encodings import ENCODINGS, png
 
 SIZE, RESIZE, DIM = 32, 40, 16
 
@@ -142,6 +147,47 @@ def test_jpeg_is_decoded_to_the_very_pixels_of_the_evaluation(student, exported)
     np.testing.assert_allclose(served, from_pixels, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", sorted(ENCODINGS))
+def test_every_encoding_is_served_as_it_is_searched_and_trained_on_or_refused_for_the_same_reason(exported, kind):
+    content = ENCODINGS[kind]
+    try:
+        pixels = read_image(content)
+    except UnreadableImageError as error:
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            serve(exported, [content])
+        assert re.sub(r".*\((.*)\)", r"\1", error.reason) in str(caught.value)
+        return
+    if (name := format_of(content)) in PILLOW_FORMATS:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"TensorFlow cannot decode {name}: send the pixels"):
+            serve(exported, [content])
+    else:
+        served, from_pixels = serve(exported, [content]), serve(exported, pixels[None], "pixels", "pixels")
+        np.testing.assert_allclose(served, from_pixels, atol=1e-6)
+
+
+def test_background_and_bit_depth_are_those_of_the_export(student, tmp_path):
+    decoding = Decoding(background=(20, 40, 220), bit_depth=10)
+    folder = export_saved_model(student, tmp_path, size=SIZE, resize=RESIZE, preprocess=preprocess, decoding=decoding)
+    metadata = json.loads((folder / "assets.extra" / "metadata.json").read_text())
+    assert (metadata["background"], metadata["bit_depth"]) == ([20, 40, 220], 10)
+    for kind in ("png, alpha", "png, 16 bits, alpha", "gif, transparent", "webp, alpha"):
+        served = serve(folder, [ENCODINGS[kind]])
+        pixels = read_image(ENCODINGS[kind], decoding)
+        np.testing.assert_allclose(served, serve(folder, pixels[None], "pixels", "pixels"), atol=1e-6)
+        assert (served @ serve(folder, [ENCODINGS["png"]]).T).item() < 0.999
+
+
+def test_thin_and_huge_images_take_little_memory_or_are_refused(exported):
+    thin = encoded(Image.new("RGB", (65_500, 1), (10, 200, 30)), format="PNG")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert serve(exported, [thin] * 10).shape == (10, DIM)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="20000 x 20000 pixels are more than the 67,108,864 allowed"
+    ):
+        serve(exported, [png([], bits=8, color_type=2, size=(20_000, 20_000))])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
+
+
 def test_a_batch_of_any_size_is_embedded_in_parts(student, exported, tmp_path):
     pixels = np.stack([np.asarray(photograph(seed, 32, 48)) for seed in range(7)])
     expected = serve(exported, pixels, "pixels", "pixels")
@@ -163,8 +209,8 @@ def test_no_images_give_no_embeddings(exported):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"", "Input is empty"),
-        (b"no image", "Unknown image file format"),
+        (b"", "it is empty"),
+        (b"no image", "it is no JPEG, PNG, GIF"),
         (encoded(photograph(0, 64, 64), format="JPEG")[:300], "Invalid JPEG data"),
         (encoded(photograph(0, 64, 64), format="PNG")[:300], "Invalid PNG data"),
     ],

@@ -44,7 +44,7 @@ def test_holds_every_image_that_can_be_read(embedder, photographs, tmp_path, suf
     np.testing.assert_allclose(embeddings, embedder.embed_images(good).embeddings, atol=1e-6)
     assert [image.path for image in unreadable] == [bad]
     told = out.with_name(f"{out.name}.unreadable.txt")
-    assert told.read_text() == f"{bad}\tit is no JPEG, PNG, BMP, GIF or WebP image\n"
+    assert told.read_text() == f"{bad}\tit is no JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC or JPEG 2000 image\n"
     assert set(out.parent.iterdir()) == {out, told}
 
 

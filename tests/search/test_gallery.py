@@ -70,7 +70,7 @@ def test_bad_images_are_left_out_and_listed(toy_model, photographs, tmp_path):
     gallery = Gallery.build(toy_model, photographs, tmp_path / "gallery")
     assert len(gallery) == 11
     assert [image.path for image in gallery.unreadable] == [bad]
-    told = f"{bad}\tit is no JPEG, PNG, BMP, GIF or WebP image\n"
+    told = f"{bad}\tit is no JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, HEIC or JPEG 2000 image\n"
     assert (tmp_path / "gallery" / "unreadable.txt").read_text() == told
     assert gallery.add(photographs) == 0, "still bad, which is no reason to fail"
     save_photograph(bad, 3)

@@ -57,5 +57,5 @@ def test_refuses(tmp_path, name, content, message):
 def test_refuses_nothing_and_a_folder_without_images(tmp_path):
     with pytest.raises(ValueError, match="no images were given"):
         list_images([])
-    with pytest.raises(ValueError, match=r"no images in .*expected .*jpeg.*found no files at all"):
+    with pytest.raises(ValueError, match=r"no images in .*expected .*JPEG.*found no files at all"):
         list_images(tmp_path)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
-from stml_tf.data.decoding import SUFFIXES
+from stml_tf.data.formats.signatures import FORMATS
+from stml_tf.data.image_files import LeftOut, counted, find_images
+from stml_tf.data.leaks import refuse_leaks
+from stml_tf.errors import UserError
 
 _LABELLED_LAYOUT = "expected one folder a class, such as red-shoes/photo1.jpg and blue-hats/photo2.jpg"
 
@@ -22,11 +23,12 @@ def load_folder(
     train_classes: float | int | None = None,
     train_labels: bool = False,
     unlabeled: str | None = None,
+    allow_leaks: bool = False,
 ) -> Catalog:
-    """Lists the images to train on and those to evaluate on, without opening any.
+    """Lists the images to train on and those to evaluate on, without decoding any.
 
-    A folder of classes holds one folder a class; images deeper inside it belong to that class. Hidden files and
-    folders, and files whose suffix is not in `SUFFIXES`, are passed over. Everything is in sorted order.
+    A folder of classes holds one folder a class; images deeper inside it belong to that class. What counts as an image
+    is said by `find_images`. Everything is in sorted order.
 
     Args:
         data_dir: what the other two folders are relative to.
@@ -37,73 +39,86 @@ def load_folder(
             and the rest to test, see `split_classes`. Then `test` has to be None.
         train_labels: take the classes of the training images too. They are known with `train_classes` anyway.
         unlabeled: further images to train on, without classes, in a folder of any shape; None if there are none.
+        allow_leaks: let test images be training images too.
 
     Returns:
-        A catalog of file paths, named after `data_dir`.
+        A catalog of file paths, named after `data_dir`, with what was left out.
 
     Raises:
         ValueError: a folder is missing, holds no images or is not laid out as it has to be; the test images would be
-            trained on; or `train_classes` and `test` are both given.
+            trained on, or are training images byte for byte; or `train_classes` and `test` are both given.
     """
     name = data_dir.resolve().name
     if not data_dir.is_dir():
-        raise ValueError(f"there is no data folder {data_dir}; give an existing one that holds {train!r}")
+        raise UserError(f"there is no data folder {data_dir}; give an existing one that holds {train!r}")
+    left_out: list[LeftOut] = []
     if train_classes is not None:
         if test is not None:
-            raise ValueError(
+            raise UserError(
                 f"train_classes is {train_classes} and test is {test!r}, but the test images come from either the "
                 "classes that do not train or from a folder of their own: set one of the two to null"
             )
-        train_images, test_images = split_classes(_labelled_images(data_dir / train), train_classes)
+        train_images, test_images = split_classes(_labelled_images(data_dir / train, left_out), train_classes)
     else:
         if test is not None:
             _refuse_overlap(data_dir / train, data_dir / test)
-        train_images = _labelled_images(data_dir / train) if train_labels else _unlabelled_images(data_dir / train)
-        test_images = None if test is None else _labelled_images(data_dir / test)
-    if unlabeled is None:
-        return Catalog(name, train_images, test_images)
-    if test_images is not None:
-        _refuse_overlap(data_dir / unlabeled, data_dir / (test or train))
-    return Catalog(name, train_images, test_images, unlabeled=_unlabelled_images(data_dir / unlabeled))
+        read_train = _labelled_images if train_labels else _unlabelled_images
+        train_images = read_train(data_dir / train, left_out)
+        test_images = None if test is None else _labelled_images(data_dir / test, left_out)
+    unlabeled_images = None
+    if unlabeled is not None:
+        if test_images is not None:
+            _refuse_overlap(data_dir / unlabeled, data_dir / (test or train))
+        unlabeled_images = _unlabelled_images(data_dir / unlabeled, left_out)
+    if test_images is not None and not allow_leaks:
+        refuse_leaks([*train_images.images, *(unlabeled_images.images if unlabeled_images else ())], test_images.images)
+    return Catalog(name, train_images, test_images, unlabeled=unlabeled_images, left_out=tuple(left_out))
 
 
 def _refuse_overlap(train: Path, test: Path) -> None:
     inner, outer = test.resolve(), train.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise ValueError(
+        raise UserError(
             f"the training folder {train} and the test folder {test} overlap, so test images would be trained on; "
             "put them side by side, or use train_classes to split one folder by class"
         )
 
 
-def _unlabelled_images(folder: Path) -> ImageSet:
-    images = _images_below(_existing(folder))
+def _unlabelled_images(folder: Path, left_out: list[LeftOut]) -> ImageSet:
+    images, others = find_images(_existing(folder))
+    left_out += others
     if not images:
-        raise ValueError(f"no images in {folder}: expected {_list_suffixes()}, found {_summary(folder)}")
+        raise UserError(f"no images in {folder}: expected {_formats()} files, found {_summary(others)}")
     return ImageSet(images)
 
 
-def _labelled_images(folder: Path) -> ImageSet:
-    entries = [entry for entry in _existing(folder).iterdir() if not entry.name.startswith(".")]
-    strays = sorted(entry.name for entry in entries if _is_image(entry))
+def _labelled_images(folder: Path, left_out: list[LeftOut]) -> ImageSet:
+    images, others = find_images(_existing(folder))
+    left_out += others
+    by_class: dict[str, list[Path]] = {}
+    strays = []
+    for image in images:
+        below = image.relative_to(folder).parts
+        if len(below) == 1:
+            strays.append(image.name)
+        else:
+            by_class.setdefault(below[0], []).append(image)
     if strays:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds {len(strays)} images outside of any class, such as {strays[0]}; {_LABELLED_LAYOUT}: "
             "move them into their class's folder, or away"
         )
-    by_class = {entry.name: _images_below(entry) for entry in sorted(entries) if entry.is_dir()}
-    by_class = {name: images for name, images in by_class.items() if images}
     if len(by_class) < 2:
         only = f" (only {next(iter(by_class))})" if by_class else ""
-        raise ValueError(
+        raise UserError(
             f"{folder} holds images of {len(by_class)} classes{only}, and retrieval needs at least two; "
-            f"{_LABELLED_LAYOUT}, images being {_list_suffixes()}; found {_summary(folder)}"
+            f"{_LABELLED_LAYOUT}, images being {_formats()} files; found {_summary(others)}"
         )
-    counts = [len(images) for images in by_class.values()]
+    counts = [len(by_class[name]) for name in sorted(by_class)]
     return ImageSet(
-        images=[image for images in by_class.values() for image in images],
+        images=[image for name in sorted(by_class) for image in by_class[name]],
         labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
-        class_names=tuple(by_class),
+        class_names=tuple(sorted(by_class)),
     )
 
 
@@ -112,38 +127,16 @@ def _existing(folder: Path) -> Path:
         return folder
     beside = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir()) if folder.parent.is_dir() else []
     nearby = f"{folder.parent} holds the folders {_shortened(beside)}" if beside else f"{folder.parent} has no folders"
-    raise ValueError(f"there is no folder {folder}; {nearby}: name the right one in the recipe's data")
+    raise UserError(f"there is no folder {folder}; {nearby}: name the right one in the recipe's data")
 
 
-def _files_below(folder: Path) -> list[Path]:
-    files = []
-    seen = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to a folder above it.
-        real = os.path.realpath(root)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            files += [Path(root, name) for name in names if not name.startswith(".")]
-        seen.add(real)
-    return sorted(files)
+def _formats() -> str:
+    return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return [file for file in _files_below(folder) if file.suffix.lower() in SUFFIXES]
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in SUFFIXES
-
-
-def _list_suffixes() -> str:
-    return ", ".join(sorted(SUFFIXES))
-
-
-def _summary(folder: Path) -> str:
-    """What lies below a folder, for an error: how many files of which suffix."""
-    counts = Counter(file.suffix.lower() or "no suffix" for file in _files_below(folder))
-    return ", ".join(f"{count} x {suffix}" for suffix, count in counts.most_common(5)) or "no files at all"
+def _summary(left_out: list[LeftOut]) -> str:
+    """What lies below a folder that is no image, for an error."""
+    return counted(left_out) or "no files at all"
 
 
 def _shortened(names: list[str], most: int = 8) -> str:

@@ -1,4 +1,6 @@
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stml_tf.data.image_files import counted, listed
 from stml_tf.data.sources.folder import load_folder
 
 
@@ -13,12 +16,15 @@ from stml_tf.data.sources.folder import load_folder
 def put(tmp_path):
     """Makes files below the data folder, images or not."""
 
+    made = []  # No two images are alike: a test image that is trained on is refused.
+
     def make(*names):
         for name in names:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix.lower() in {".jpg", ".png"}:
-                Image.new("RGB", (4, 4)).save(path)
+                Image.new("RGB", (4, 4), (len(made) % 256, len(made) // 256, 0)).save(path, "PNG")
+                made.append(path)
             else:
                 path.write_text("text")
 
@@ -104,8 +110,8 @@ def test_a_missing_folder_beside_none(tmp_path):
 
 
 def test_a_training_folder_without_images_says_what_is_there(tmp_path, put):
-    put("train/a.txt", "train/b/c.txt", "train/d.tiff")
-    refused(r"no images in .*train: expected \.bmp, .*\.webp, found 2 x \.txt, 1 x \.tiff", tmp_path, test=None)
+    put("train/a.txt", "train/b/c.txt", "train/d.csv")
+    refused(r"no images in .*train: expected JPEG, .* or JPEG 2000 files, found no image: 3$", tmp_path, test=None)
 
 
 def test_an_empty_training_folder(tmp_path):
@@ -130,7 +136,7 @@ def test_one_class_is_too_few(tmp_path, put):
 
 def test_no_class_at_all(tmp_path, put):
     put("train/1.jpg", "test/readme.txt")
-    refused(r"images of 0 classes, .* found 1 x \.txt", tmp_path)
+    refused(r"images of 0 classes, .* found no image: 1$", tmp_path)
 
 
 def test_test_folder_and_split_exclude_each_other(tmp_path, put):
@@ -160,7 +166,7 @@ def test_a_folder_of_further_images_needs_no_classes(tmp_path, put):
 
 def test_the_data_is_looked_at_before_tensorflow_is_loaded():
     program = (
-        "import sys, stml_tf.data.sources.folder, stml_tf.data.sources.glyphs, stml_tf.data.inspection;"
+        "import sys, stml_tf.data.sources.folder, stml_tf.data.sources.glyphs;"
         "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -171,3 +177,88 @@ def test_order_does_not_depend_on_when_files_were_made(tmp_path, put):
     put(*(f"train/{index:03}.jpg" for index in np.random.default_rng(0).permutation(30)))
     listed = names(load_folder(tmp_path, test=None).train, tmp_path)
     assert listed == [f"train/{index:03}.jpg" for index in range(30)]
+
+
+def test_files_are_known_by_content(tmp_path, put):
+    put("train/0.jpg", "train/notes.txt", "train/table.csv")
+    picture = Image.new("RGB", (4, 4), (9, 9, 200))
+    for name, file_format in {
+        "a": "JPEG",
+        "b.jfif": "JPEG",
+        "c.TIFF": "TIFF",
+        "d.scan": "PNG",
+        "e.avif": "AVIF",
+    }.items():
+        picture.save(tmp_path / "train" / name, file_format)
+    (tmp_path / "train" / "raw.dng").write_bytes(b"II*\0 and so on")
+    (tmp_path / "train" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    catalog = load_folder(tmp_path, test=None)
+    assert names(catalog.train, tmp_path / "train") == ["0.jpg", "a", "b.jfif", "c.TIFF", "d.scan", "e.avif"]
+    reasons = {left.path.name: left.reason for left in catalog.left_out}
+    assert reasons.keys() == {"notes.txt", "table.csv", "raw.dng", "gone.jpg"}
+    assert reasons["notes.txt"] == "no image" and reasons["raw.dng"].startswith("camera raw data")
+    assert counted(catalog.left_out).startswith("no image: 2, ")
+
+
+@pytest.mark.parametrize(
+    "folder", ["@eaDir/1.jpg", "#recycle", "$RECYCLE.BIN/S-1-5", "__MACOSX", ".thumbnails", "@Recycle", "lost+found"]
+)
+def test_copies_that_systems_keep_are_no_data(tmp_path, put, folder):
+    put("train/a/1.jpg", "train/b/1.jpg", f"train/a/{folder}/copy.jpg", f"train/{folder}/copy.jpg")
+    catalog = load_folder(tmp_path, test=None, train_labels=True)
+    assert names(catalog.train, tmp_path) == ["train/a/1.jpg", "train/b/1.jpg"]
+    assert len(catalog.left_out) == 2
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("recipe.json", "checkpoints/1/state.txt"),
+        ("recipe.json", "metrics.json"),
+        ("gallery.json",),
+        ("1/saved_model.pb", "1/assets.extra/x.txt"),
+    ],
+)
+def test_what_this_package_wrote_is_no_data(tmp_path, put, files):
+    put("class1/1.jpg", "class2/1.jpg", "out/mine/retrieval.png", "out/mine/1/picture.png")
+    put(*(f"out/mine/{file}" for file in files))
+    (tmp_path / "out/mine/retrieval.png").unlink() if files[0].startswith("1/") else None
+    catalog = load_folder(tmp_path, train=".", test=None, train_classes=0.5)
+    assert catalog.train.class_names == ("class1", "class2")
+    assert {left.reason for left in catalog.left_out} == {"written by stml-tf"}
+
+
+def test_a_name_that_is_not_utf8_is_left_out(tmp_path, put):
+    put("train/1.jpg")
+    (tmp_path / "train" / os.fsdecode(b"caf\xe9.jpg")).write_bytes((tmp_path / "train/1.jpg").read_bytes())
+    catalog = load_folder(tmp_path, test=None)
+    assert names(catalog.train, tmp_path) == ["train/1.jpg"]
+    (line,) = listed(catalog.left_out)
+    assert line.endswith("caf\\xe9.jpg\tname that is not UTF-8")
+
+
+@pytest.mark.parametrize("how", ["link", "hard link", "copy"])
+def test_a_test_image_that_is_trained_on_is_refused(tmp_path, put, how):
+    put("train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
+    source, target = tmp_path / "train/b/2.jpg", tmp_path / "test/b/another name.png"
+    match how:
+        case "link":
+            target.symlink_to(source)
+        case "hard link":
+            os.link(source, target)
+        case "copy":
+            shutil.copy(source, target)
+    refused(r"1 of 3 test images are training images too, .*\n.*another name\.png is .*2\.jpg\n.*allow_leaks", tmp_path)
+    assert len(load_folder(tmp_path, allow_leaks=True).test) == 3
+
+
+def test_a_class_split_may_leak_too(tmp_path, put):
+    put("a/1.jpg", "b/2.jpg")
+    shutil.copy(tmp_path / "a/1.jpg", tmp_path / "b/3.jpg")
+    refused("1 of 2 test images are training images too", tmp_path, train=".", test=None, train_classes=0.5)
+
+
+def test_unlabelled_images_are_trained_on_too(tmp_path, put):
+    put("train/a/1.jpg", "train/b/2.jpg", "test/c/1.jpg", "test/d/1.jpg", "more/0.jpg")
+    shutil.copy(tmp_path / "test/c/1.jpg", tmp_path / "more/1.jpg")
+    refused("1 of 2 test images are training images too", tmp_path, train_labels=True, unlabeled="more")
