@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.formats.bmp import decode_bmp
+from stml_tf.data.formats.exif import read_orientation, turn_upright
 from stml_tf.data.formats.gif import decode_gif
 from stml_tf.data.formats.jpeg import decode_jpeg
 from stml_tf.data.formats.png import decode_png
@@ -39,6 +40,7 @@ __all__ = ["MAX_PIXELS", "Decoding", "UnreadableImageError", "decode", "read_ima
 
 EMPTY = "it is empty"
 NO_IMAGE = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+_NOT_IN_TENSORFLOW = "TensorFlow cannot decode {}: send the pixels to the signature named pixels"
 _DECODERS = {"JPEG": decode_jpeg, "PNG": decode_png, "GIF": decode_gif, "WebP": decode_webp, "BMP": decode_bmp}
 
 
@@ -98,10 +100,16 @@ def decode(
     """
     content = require(content, tf.strings.length(content) > 0, EMPTY)
     number = _format_number(content)
+
+    def hand_on_or_refuse() -> tuple[Tensor, Tensor]:
+        known = number < len(FORMATS) if otherwise else tf.constant(False)
+        reasons = tf.constant([*(_NOT_IN_TENSORFLOW.format(name) for name in FORMATS), NO_IMAGE])
+        allowed = require(content, known, reasons[number])
+        return (otherwise or _no_pixels)(allowed), tf.constant(-1, tf.int64)
+
     branches = [functools.partial(_called(_DECODERS[name]), content, decoding) for name in TENSORFLOW_FORMATS]
-    branches += [functools.partial(otherwise or functools.partial(_refuse, name), content) for name in PILLOW_FORMATS]
-    pixels = tf.switch_case(number, [*branches, functools.partial(_refuse, None, content)])
-    return tf.ensure_shape(pixels, [None, None, 3])
+    pixels, exif = tf.switch_case(tf.minimum(number, len(branches)), [*branches, hand_on_or_refuse])
+    return tf.ensure_shape(turn_upright(pixels, read_orientation(content, exif)), [None, None, 3])
 
 
 def _format_number(content: Tensor) -> Tensor:
@@ -111,16 +119,12 @@ def _format_number(content: Tensor) -> Tensor:
     return tf.cast(tf.reduce_min(tf.where(matches, formats, len(FORMATS))), tf.int32)
 
 
-def _called(decoder: Callable[[Tensor, Decoding], Tensor]) -> Callable[[Tensor, Decoding], Tensor]:
+def _called(decoder: Callable[[Tensor, Decoding], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The decoder as one node of the graph: inlined, every node of all formats would be visited for each image."""
     return tf.function(decoder, autograph=False, experimental_attributes={"_noinline": True})
 
 
-def _refuse(format_name: str | None, content: Tensor) -> Tensor:
-    reason = NO_IMAGE
-    if format_name is not None:
-        reason = f"TensorFlow cannot decode {format_name}: send the pixels to the signature named pixels"
-    content = require(content, tf.constant(False), reason)
+def _no_pixels(content: Tensor) -> Tensor:
     return tf.zeros([0, 0, 3], tf.uint8) + tf.cast(tf.strings.length(content), tf.uint8)
 
 
@@ -136,6 +140,5 @@ def _reason(error: tf.errors.OpError) -> str:
     paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1].strip()
     if refused := re.fullmatch(r"assertion failed: \[(.*)\]", paragraph, re.DOTALL):
         return refused[1]
-    return (
-        f"it is damaged or cut off ({paragraph.splitlines()[-1].strip()})" if paragraph else "it is damaged or cut off"
-    )
+    said = paragraph.splitlines()[-1].strip() if paragraph else "no reason is given"
+    return f"it is damaged or cut off ({said})"

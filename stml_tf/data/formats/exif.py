@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from stml_tf.data.formats.reading import part, read_bytes, read_number
+from stml_tf.data.formats.reading import part, read_number
 from stml_tf.tensor import Tensor
 
 UPRIGHT = 1
 _ORIENTATION = 0x0112
 _ENTRY = 12
+_BIG_ENDIAN = 0x4D4D  # "MM"
 
 
 def read_orientation(content: Tensor, start: Tensor) -> Tensor:
@@ -24,38 +25,34 @@ def read_orientation(content: Tensor, start: Tensor) -> Tensor:
     """
     upright = tf.constant(UPRIGHT, tf.int64)
 
-    def read(*, big_endian: bool) -> Tensor:
-        directory = start + read_number(content, start + 4, 4, big_endian=big_endian)
-        count = read_number(content, directory, 2, big_endian=big_endian)
-        entries = tf.io.decode_raw(part(content, directory + 2, count * _ENTRY), tf.uint8)
+    def read() -> Tensor:
+        big_endian = read_number(content, start, 2) == _BIG_ENDIAN
+
+        def number(position: Tensor, count: int) -> Tensor:
+            return tf.where(
+                big_endian,
+                read_number(content, position, count, big_endian=True),
+                read_number(content, position, count),
+            )
+
+        directory = start + number(start + 4, 4)
+        entries = tf.io.decode_raw(part(content, directory + 2, number(directory, 2) * _ENTRY), tf.uint8)
         whole = tf.shape(entries)[0] // _ENTRY
         entries = tf.cast(tf.reshape(entries[: whole * _ENTRY], [-1, _ENTRY]), tf.int64)
-        high, low = (0, 1) if big_endian else (1, 0)
-        tags = entries[:, high] * 256 + entries[:, low]
-        values = entries[:, 8 + high] * 256 + entries[:, 8 + low]
-        found = values[tags == _ORIENTATION]
-        return tf.cond(tf.size(found) > 0, lambda: found[0], lambda: upright)
+        places = tf.where(big_endian, tf.constant([256, 1], tf.int64), tf.constant([1, 256], tf.int64))
+        tags, values = (tf.reduce_sum(entries[:, at : at + 2] * places, axis=-1) for at in (0, 8))
+        return tf.concat([values[tags == _ORIENTATION], [upright]], axis=0)[0]
 
-    def order() -> Tensor:
-        mark = tf.cast(read_bytes(content, start, 2), tf.int32)
-        intel, motorola = (tf.reduce_all(mark == list(letters)) for letters in (b"II", b"MM"))
-        return tf.case(
-            [(intel, lambda: read(big_endian=False)), (motorola, lambda: read(big_endian=True))], lambda: upright
-        )
-
-    orientation = tf.cond(start >= 0, order, lambda: upright)
+    orientation = tf.cond(start >= 0, read, lambda: upright)
     return tf.where((orientation >= 1) & (orientation <= 8), orientation, upright)
 
 
 def turn_upright(pixels: Tensor, orientation: Tensor) -> Tensor:
     """Turn and mirror an image `[height, width, channels]` the way its orientation says."""
 
-    def is_any_of(*orientations: int) -> Tensor:
-        return tf.reduce_any(orientation == orientations)
-
     def turn() -> Tensor:
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-        turned = tf.cond(is_any_of(2, 3, 6, 7), lambda: tf.reverse(turned, [1]), lambda: turned)
-        return tf.cond(is_any_of(3, 4, 7, 8), lambda: tf.reverse(turned, [0]), lambda: turned)
+        turned = tf.transpose(pixels, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
+        rows, columns = (tf.reduce_any(orientation == mirrored) for mirrored in ((3, 4, 7, 8), (2, 3, 6, 7)))
+        return tf.reverse(turned, tf.boolean_mask([0, 1], [rows, columns]))
 
     return tf.cond(orientation == UPRIGHT, lambda: pixels, turn)

@@ -27,8 +27,12 @@ class _Scene(NamedTuple):
     transparent: Tensor
 
 
-def decode_gif(content: Tensor, decoding: Decoding) -> Tensor:
-    """Decode a GIF file, a string, to uint8 `[height, width, 3]`: RGB, the canvas over the background."""
+def decode_gif(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """Decode a GIF file, a string.
+
+    Returns:
+        RGB, the canvas over the background, uint8 `[height, width, 3]`; and -1, for there are no Exif data.
+    """
     canvas_width, canvas_height = (read_number(content, start, 2) for start in (6, 8))
     content = require_size(content, canvas_height, canvas_width)
     has_palette, palette_size = _palette(read_number(content, 10, 1))
@@ -73,7 +77,7 @@ def decode_gif(content: Tensor, decoding: Decoding) -> Tensor:
         return tf.where(inside, tf.pad(pixels, around), background)
 
     fills = (width == canvas_width) & (height == canvas_height)
-    return tf.ensure_shape(tf.cond(fills, lambda: pixels, on_canvas), [None, None, 3])
+    return tf.cond(fills, lambda: pixels, on_canvas), tf.constant(-1, tf.int64)
 
 
 def _palette(flags: Tensor) -> tuple[Tensor, Tensor]:

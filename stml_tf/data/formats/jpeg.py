@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from stml_tf.data.formats.exif import read_orientation, turn_upright
 from stml_tf.data.formats.reading import read_bytes, require, require_size
 from stml_tf.data.formats.rule import Decoding
 from stml_tf.tensor import Tensor
@@ -14,8 +13,12 @@ _CMYK = 4
 _EXIF, _ADOBE = 0xE1, 0xEE  # The application segments that hold them, with a name of their own.
 
 
-def decode_jpeg(content: Tensor, decoding: Decoding) -> Tensor:
-    """Decode a JPEG file, a string, to uint8 `[height, width, 3]`: RGB, turned upright."""
+def decode_jpeg(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """Decode a JPEG file, a string.
+
+    Returns:
+        RGB, uint8 `[height, width, 3]`; and where its Exif data begin, int64, or -1.
+    """
     del decoding  # Neither transparency nor 16 bits.
     height, width, channels = tf.unstack(tf.image.extract_jpeg_shape(content, tf.int64))
     content = require_size(content, height, width)
@@ -26,7 +29,7 @@ def decode_jpeg(content: Tensor, decoding: Decoding) -> Tensor:
     )
     # The accurate transform gives libjpeg-turbo's pixels, which are Pillow's; TensorFlow's default is off by up to 12.
     pixels = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-    return turn_upright(pixels, read_orientation(content, _find_segment(content, _EXIF, b"Exif\0\0")))
+    return pixels, _find_segment(content, _EXIF, b"Exif\0\0")
 
 
 def _find_segment(content: Tensor, marker: int, name: bytes) -> Tensor:

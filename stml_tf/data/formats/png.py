@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from stml_tf.data.formats.blending import to_rgb
-from stml_tf.data.formats.exif import read_orientation, turn_upright
+from stml_tf.data.formats.blending import blend
 from stml_tf.data.formats.reading import read_bytes, read_number, require_size
 from stml_tf.data.formats.rule import Decoding
 from stml_tf.tensor import Tensor
@@ -14,22 +13,26 @@ _MOST_CHUNKS = 1000
 _GREY_AND_ALPHA, _RGBA = 4, 6
 
 
-def decode_png(content: Tensor, decoding: Decoding) -> Tensor:
-    """Decode a PNG file, a string, to uint8 `[height, width, 3]`: RGB over the background, turned upright."""
+def decode_png(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """Decode a PNG file, a string.
+
+    Returns:
+        RGB over the background, uint8 `[height, width, 3]`; and where its Exif data begin, int64, or -1.
+    """
     width, height = (read_number(content, start, 4, big_endian=True) for start in (16, 20))
     content = require_size(content, height, width)
-    color_type = read_number(content, 25, 1)
+    bits, color_type = (read_number(content, start, 1) for start in (24, 25))
     transparency, exif = _find_chunks(content)
     has_alpha = (color_type == _GREY_AND_ALPHA) | (color_type == _RGBA) | (transparency >= 0)
 
-    def decode(channels: int, dtype: tf.DType) -> Tensor:
-        return to_rgb(tf.io.decode_png(content, channels=channels, dtype=dtype), decoding)
+    def with_alpha_or_16_bits() -> Tensor:
+        # Files of 8 bits come stretched to 16.
+        pixels = tf.io.decode_png(content, channels=4, dtype=tf.uint16)
+        return blend(pixels, decoding.background, color_shift=tf.where(bits == 16, decoding.bit_depth - 8, 8))
 
     # Asked for alpha where there is none, libpng fills it wrongly in files of 1, 2 and 4 bits.
-    kinds = [lambda c=channels, d=dtype: decode(c, d) for dtype in (tf.uint8, tf.uint16) for channels in (3, 4)]
-    is_16_bit = read_number(content, 24, 1) == 16
-    pixels = tf.switch_case(2 * tf.cast(is_16_bit, tf.int32) + tf.cast(has_alpha, tf.int32), kinds)
-    return turn_upright(pixels, read_orientation(content, exif))
+    pixels = tf.cond(has_alpha | (bits == 16), with_alpha_or_16_bits, lambda: tf.io.decode_png(content, channels=3))
+    return pixels, exif
 
 
 def _find_chunks(content: Tensor) -> tuple[Tensor, Tensor]:

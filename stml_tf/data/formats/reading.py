@@ -46,7 +46,8 @@ def require(content: Tensor, condition: Tensor, reason: Tensor | str) -> Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The condition does not hold; the message is "assertion failed: [reason]".
     """
-    with tf.control_dependencies([tf.debugging.Assert(condition, [reason])]):
+    # tf.debugging.Assert wraps the same operation in a tf.cond, and there are dozens of these in a SavedModel.
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=condition, data=[reason])]):
         return tf.identity(content)
 
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from stml_tf.data.formats.blending import to_rgb
-from stml_tf.data.formats.exif import read_orientation, turn_upright
+from stml_tf.data.formats.blending import blend
 from stml_tf.data.formats.reading import part, read_bytes, read_number, require, require_size
 from stml_tf.data.formats.rule import Decoding
 from stml_tf.tensor import Tensor
@@ -31,8 +30,12 @@ class _Parts(NamedTuple):
     exif: Tensor
 
 
-def decode_webp(content: Tensor, decoding: Decoding) -> Tensor:
-    """Decode a WebP file, a string, to uint8 `[height, width, 3]`: RGB over the background, turned upright."""
+def decode_webp(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """Decode a WebP file, a string.
+
+    Returns:
+        RGB over the background, uint8 `[height, width, 3]`; and where its Exif data begin, int64, or -1.
+    """
     parts = _find_parts(content)
     content = require(content, (parts.lossy >= 0) | (parts.lossless >= 0), "it is damaged: it holds no picture")
     height, width = _sides(content, parts)
@@ -48,19 +51,22 @@ def decode_webp(content: Tensor, decoding: Decoding) -> Tensor:
         height, width = _lossy_sides(content, parts)  # Of the frame, which may be smaller than the canvas.
         flags = tf.strings.join([b"VP8X\x0a\0\0\0\x10\0\0\0", _little_endian(width - 1), _little_endian(height - 1)])
         chunks = tf.where(is_lossy, tf.strings.join([flags, _chunk(content, parts.alpha), picture]), picture)
-        pixels = tf.io.decode_image(_file(chunks), channels=4, expand_animations=False)
-        return to_rgb(_on_canvas(content, pixels, parts), decoding)
+        return tf.io.decode_image(_file(chunks), channels=4, expand_animations=False)
 
-    def without_alpha() -> Tensor:
+    def opaque() -> Tensor:
         pixels = tf.io.decode_image(_file(picture), channels=3, expand_animations=False)
+        return tf.pad(pixels, [[0, 0], [0, 0], [0, 1]], constant_values=255)
 
-        def on_canvas() -> Tensor:
-            opaque = tf.concat([pixels, tf.fill(tf.shape(pixels[..., :1]), tf.constant(255, tf.uint8))], axis=-1)
-            return to_rgb(_on_canvas(content, tf.ensure_shape(opaque, [None, None, 4]), parts), decoding)
+    def on_background() -> Tensor:
+        pixels = tf.ensure_shape(tf.cond(has_alpha, with_alpha, opaque), [None, None, 4])
+        return blend(_on_canvas(content, pixels, parts), decoding.background)
 
-        return tf.cond(parts.frame >= 0, on_canvas, lambda: pixels)
-
-    return turn_upright(tf.cond(has_alpha, with_alpha, without_alpha), read_orientation(content, parts.exif))
+    pixels = tf.cond(
+        has_alpha | (parts.frame >= 0),
+        on_background,
+        lambda: tf.io.decode_image(_file(picture), channels=3, expand_animations=False),
+    )
+    return pixels, parts.exif
 
 
 def _find_parts(content: Tensor) -> _Parts:
