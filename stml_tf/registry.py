@@ -524,3 +524,5 @@ methods = Register(
         ),
     ],
 )
+
+REGISTERS: dict[str, Register[Any]] = {register.kind: register for register in (backbones, sources, losses, methods)}

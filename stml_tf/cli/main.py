@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from stml_tf import __version__
 from stml_tf.cli.errors import errors_as_messages, verbose_option
@@ -12,10 +13,36 @@ from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 
 # What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
+
+def _complete_recipe(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a shipped recipe, or of a file."""
+    from stml_tf.recipe.load import shipped_recipes
+
+    named = [CompletionItem(name, help=about) for name, about in shipped_recipes().items()]
+    return [*(item for item in named if item.value.startswith(incomplete)), CompletionItem(incomplete, type="file")]
+
+
+def _import_plugins(modules: tuple[str, ...]) -> None:
+    if modules:
+        from stml_tf.plugins import import_plugin
+
+        import_tensorflow()  # which most plug-ins import, and then with its notices
+        for module in modules:
+            import_plugin(module)
+
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-recipe_argument = click.argument("recipe")
+recipe_argument = click.argument("recipe", shell_complete=_complete_recipe)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
+)
+import_option = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import a module of your own, by its name or as a .py file, that registers backbones, data sets, losses or "
+    "methods; may be repeated.",
 )
 data_dir_option = click.option(
     "--data-dir",
@@ -27,12 +54,17 @@ data_dir_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="stml-tf")
 def main() -> None:
-    """Learn image retrieval from unlabelled images."""
+    """Learn image retrieval from unlabelled images.
+
+    Let bash complete commands, options and recipe names: eval "$(_STML_TF_COMPLETE=bash_source stml-tf)". For zsh and
+    fish, put zsh or fish in the place of bash.
+    """
 
 
 @main.command()
 @recipe_argument
 @set_option
+@import_option
 @data_dir_option
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; by default named by the recipe.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
@@ -43,6 +75,7 @@ def main() -> None:
 def train(
     recipe: str,
     overrides: tuple[str, ...],
+    modules: tuple[str, ...],
     data_dir: Path | None,
     run_dir: Path | None,
     overwrite: bool,
@@ -53,14 +86,18 @@ def train(
 ) -> None:
     """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
     with errors_as_messages(verbose):
-        from stml_tf.recipe.load import load_recipe
+        from stml_tf.recipe.load import load_recipe, read_document
+        from stml_tf.runs.folder import RunFolder
 
+        _import_plugins(modules)
+        if resume:
+            _, document = read_document(recipe, overrides)
+            RunFolder(run_dir or Path("runs") / str(document.get("name"))).require_plugins()
         loaded = load_recipe(recipe, overrides)
         # What can be refused is refused before TensorFlow loads.
         from stml_tf.data.sources.by_name import open_catalog
         from stml_tf.distribution.workers import worker
         from stml_tf.dry_run import trial
-        from stml_tf.runs.folder import RunFolder
 
         run_dir = run_dir or Path("runs") / loaded.name
         if not dry_run:
@@ -75,20 +112,27 @@ def train(
         from stml_tf.runs import train as training
 
         options = {"run_dir": run_dir, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
-        training.train(loaded, catalog=catalog, **data, **options)
+        training.train_recipe(loaded, catalog=catalog, **data, **options)
 
 
 @main.command()
 @click.argument("run_or_saved_model", type=FOLDER)
+@import_option
 @data_dir_option
+@click.option(
+    "--images", type=FOLDER, help="Folder of test images in place of the recipe's, with a folder for each class."
+)
 @verbose_option
-def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> None:
+def evaluate(
+    run_or_saved_model: Path, modules: tuple[str, ...], data_dir: Path | None, images: Path | None, verbose: bool
+) -> None:
     """Measure retrieval with the network of a run's folder, or with a SavedModel."""
     with errors_as_messages(verbose):
         import_tensorflow()
+        _import_plugins(modules)
         from stml_tf.runs import evaluate as evaluation
 
-        for name, value in evaluation.evaluate(run_or_saved_model, data_dir=data_dir).items():
+        for name, value in evaluation.evaluate(run_or_saved_model, data_dir=data_dir, images=images).items():
             click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
 
 
@@ -115,14 +159,23 @@ def evaluate(run_or_saved_model: Path, data_dir: Path | None, verbose: bool) -> 
     help="Keep weights as 8-bit integers, and measure on the recipe's images what that costs. Refused where the cosine "
     "of an embedding falls to 0.99.",
 )
+@import_option
 @data_dir_option
 @verbose_option
 def export(
-    run: Path, out: Path, batch_size: int, dtype: str, quantize: bool, data_dir: Path | None, verbose: bool
+    run: Path,
+    out: Path,
+    batch_size: int,
+    dtype: str,
+    quantize: bool,
+    modules: tuple[str, ...],
+    data_dir: Path | None,
+    verbose: bool,
 ) -> None:
     """Write the network of the folder RUN as the next version of a SavedModel to the folder OUT."""
     with errors_as_messages(verbose):
         import_tensorflow()
+        _import_plugins(modules)
         from stml_tf.export.model_card import describe_weights
         from stml_tf.runs import export as exporting
 
@@ -151,12 +204,14 @@ def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, v
 @main.command()
 @recipe_argument
 @set_option
+@import_option
 @verbose_option
-def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
+def validate(recipe: str, overrides: tuple[str, ...], modules: tuple[str, ...], verbose: bool) -> None:
     """Check RECIPE: a JSON file, or the name of a shipped recipe."""
     with errors_as_messages(verbose):
         from stml_tf.recipe.load import load_recipe, missing_weights
 
+        _import_plugins(modules)
         loaded = load_recipe(recipe, overrides, check_files=False)
         click.echo(f"{recipe} is valid")
         click.echo(f"  data      {loaded.data.name}")
@@ -168,11 +223,15 @@ def validate(recipe: str, overrides: tuple[str, ...], verbose: bool) -> None:
 
 
 @main.command()
-def schema() -> None:
+@import_option
+@verbose_option
+def schema(modules: tuple[str, ...], verbose: bool) -> None:
     """Print the JSON Schema of a recipe, for editors."""
-    from stml_tf.recipe.load import recipe_schema
+    with errors_as_messages(verbose):
+        from stml_tf.recipe.load import recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=2))
+        _import_plugins(modules)
+        click.echo(json.dumps(recipe_schema(), indent=2))
 
 
 @main.command()

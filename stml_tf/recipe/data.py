@@ -218,6 +218,10 @@ class OtherData(DataSection):
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
+    @property
+    def has_unlabeled(self) -> bool:
+        return True  # or not: only the data themselves can tell
+
     @model_validator(mode="after")
     def _keys_are_arguments(self) -> "OtherData":
         if problems := list(self._wrong_keys()):

@@ -80,6 +80,16 @@ class Recipe(Section):
         labels_alone = registry.methods.find(self.method).learns_from == "labels"
         return self.supervision.num_labeled if labels_alone else self.batch.size
 
+    @property
+    def registered_names(self) -> dict[str, str]:
+        """The names that the recipe takes from the registers, by the kind of register."""
+        return {
+            "backbone": self.model.backbone,
+            "data set": self.data.name,
+            "method": self.method,
+            **({"loss": self.supervision.loss} if self.learns_from_labels else {}),
+        }
+
     def _conflicts(self) -> Iterator[str]:
         method = registry.methods.find(self.method)
         sections = {name: value for name, value in self if isinstance(value, Section)}

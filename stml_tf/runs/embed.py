@@ -1,7 +1,8 @@
-"""Embeds a run's images with its student: one fixed view of each, on all devices."""
+"""Embeds images: with a run's student, one fixed view of each, on all devices; or with its SavedModel."""
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +13,9 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import evaluation_batches
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.distribution.devices import on_all_replicas
+from stml_tf.errors import UserError
 from stml_tf.evaluation import embed
+from stml_tf.export import Embedder
 from stml_tf.models import preprocessing
 from stml_tf.recipe.recipe import Recipe
 
@@ -40,6 +43,27 @@ def embed_images(
         Float32 `[len(images), dim]`, in the order of the images.
     """
     return embed(network, fixed_views(recipe, images), count=len(images), normalize=normalize)
+
+
+def embed_with_saved_model(model: Path | Embedder, images: ImageSet) -> np.ndarray:
+    """Embed every image of a set with an export.
+
+    Args:
+        model: The SavedModel.
+        images: The images.
+
+    Returns:
+        Float32 `[len(images), dim]`, in the order of the images.
+
+    Raises:
+        UserError: If an image cannot be decoded, or it is no SavedModel.
+    """
+    embedder = model if isinstance(model, Embedder) else Embedder(model)
+    embedded = embedder.embed_images(images.images)
+    if embedded.unreadable:
+        bad = embedded.unreadable[0]
+        raise UserError(f"{images.describe(bad.index)} cannot be read: {bad.reason}. Repair or remove it.")
+    return embedded.embeddings
 
 
 def student_network(

@@ -1,74 +1,101 @@
-"""Measures a run that is over, or a SavedModel, on the recipe's test images."""
+"""Measures a run that is over, or a SavedModel, on test images."""
 
+import json
 import os
 from pathlib import Path
 
-import numpy as np
+import keras
 
-from stml_tf.data.catalog import ImageSet
+from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.by_name import open_catalog
+from stml_tf.data.sources.folder import load_labeled_folder
 from stml_tf.errors import UserError
-from stml_tf.export import Embedder
 from stml_tf.export.saved_model import find_saved_model
+from stml_tf.plugins import require_registered
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.runs.embed import embed_images, student_network
+from stml_tf.runs.embed import embed_images, embed_with_saved_model, student_network
 from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.given import LossFunction, holding
 from stml_tf.runs.measure import retrieval
 from stml_tf.runs.restore import restore_student
 
 
-def evaluate(source: str | os.PathLike[str], *, data_dir: Path | None = None) -> dict[str, float | int]:
+def evaluate(
+    source: str | os.PathLike[str],
+    *,
+    data_dir: Path | None = None,
+    images: Catalog | str | os.PathLike[str] | None = None,
+    backbone: keras.Model | None = None,
+    loss: LossFunction | None = None,
+) -> dict[str, float | int]:
     """Measure retrieval with the network of a run's last checkpoint, or with a SavedModel.
 
     Args:
         source: A run folder, or a SavedModel: a version's folder, or the one above, whose newest version is taken.
         data_dir: Where the recipe's data paths start from.
+        images: Test images in place of the recipe's: a folder with a folder for each class, or a `Catalog`, whose test
+            images and gallery are taken. Needed for a run that was given its images.
+        backbone: The model that was given to `train`, for a run that was.
+        loss: The loss that was given to `train`, for a run that was.
 
     Returns:
         What `retrieval_metrics` returns.
 
     Raises:
-        UserError: If the folder is neither, or there are no test images.
+        UserError: If the folder is neither, something that the run was made with is missing, or there are no test
+            images.
     """
     source = Path(source)
-    saved_model = find_saved_model(source)
-    if saved_model is None:
-        recipe = RunFolder(source).recipe()
-        images, num_queries = test_images(recipe, data_dir)
-        student, _ = restore_student(source, recipe)
-        network = student_network(student)
-        embeddings = embed_images(recipe, network, images, normalize=recipe.evaluation.normalize)
-    else:
-        recipe = load_recipe(saved_model / "assets.extra" / "recipe.json", check_files=False)
-        images, num_queries = test_images(recipe, data_dir)
-        embeddings = embed_with_saved_model(saved_model, images)
-    return retrieval(recipe, embeddings, images, num_queries)
+    catalog = _test_catalog(images)
+    with holding(backbone=backbone, loss=loss, images=catalog):
+        saved_model = find_saved_model(source)
+        recipe = RunFolder(source).recipe() if saved_model is None else recipe_of_saved_model(saved_model)
+        found, num_queries = _test_images(recipe, catalog, data_dir)
+        if saved_model is None:
+            student, _ = restore_student(source, recipe)
+            network = student_network(student)
+            embeddings = embed_images(recipe, network, found, normalize=recipe.evaluation.normalize)
+        else:
+            embeddings = embed_with_saved_model(saved_model, found)
+        return retrieval(recipe, embeddings, found, num_queries)
 
 
-def test_images(recipe: Recipe, data_dir: Path | None) -> tuple[ImageSet, int | None]:
-    """Open a recipe's test images: the images, and how many of them are queries.
+def recipe_of_saved_model(saved_model: Path) -> Recipe:
+    """Read the recipe that a SavedModel was trained with.
+
+    Args:
+        saved_model: A version's folder.
 
     Raises:
-        UserError: If there are none.
+        UserError: If it holds none, or something that the recipe names is not registered.
     """
-    images, num_queries = open_catalog(data_dir=data_dir, **recipe.data.model_dump()).test_set()
+    extras = saved_model / "assets.extra"
+    if not (extras / "recipe.json").is_file():
+        raise UserError(f"{saved_model} holds no recipe, so it does not say what to measure: give a run folder.")
+    metadata = json.loads((extras / "metadata.json").read_text(encoding="utf-8"))
+    require_registered(metadata.get("plugins", ()), saved_model)
+    return load_recipe(extras / "recipe.json", check_files=False)
+
+
+def _test_catalog(images: Catalog | str | os.PathLike[str] | None) -> Catalog | None:
+    if images is None or isinstance(images, Catalog):
+        return images
+    if isinstance(images, str | os.PathLike):
+        labeled = load_labeled_folder(Path(images))
+        return Catalog(str(images), labeled, labeled)
+    raise UserError(
+        f"images: {type(images).__name__} given; allowed: a folder with a folder for each class, or a Catalog with "
+        "test images, as what is retrieved is judged by its class"
+    )
+
+
+def _test_images(recipe: Recipe, catalog: Catalog | None, data_dir: Path | None) -> tuple[ImageSet, int | None]:
+    catalog = catalog or open_catalog(data_dir=data_dir, **recipe.data.model_dump())
+    images, num_queries = catalog.test_set()
     if images is None:
         raise UserError(
-            f"The recipe {recipe.name} has no test images to evaluate on: its data.test is null. Set it to a folder "
-            "with one folder a class."
+            f"{catalog.name}, the data of the recipe {recipe.name}, has no test images to evaluate on: set data.test "
+            "to a folder with one folder a class, or give such a folder as images=..."
         )
     return images, num_queries
-
-
-def embed_with_saved_model(saved_model: Path, images: ImageSet) -> np.ndarray:
-    """Embed images with an export; float32 `[len(images), dim]`.
-
-    Raises:
-        UserError: If an image cannot be decoded.
-    """
-    embedded = Embedder(saved_model).embed_images(images.images)
-    if embedded.unreadable:
-        bad = embedded.unreadable[0]
-        raise UserError(f"{images.describe(bad.index)} cannot be read: {bad.reason}. Repair or remove it.")
-    return embedded.embeddings

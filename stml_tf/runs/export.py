@@ -9,13 +9,16 @@ import keras
 import tensorflow as tf
 
 from stml_tf.data.sources.by_name import open_catalog
+from stml_tf.data.sources.given import GivenImages
 from stml_tf.evaluation import query_gallery_metrics
 from stml_tf.export.quantization import Int8Network, require_same_directions
 from stml_tf.export.saved_model_writer import embedding_network, export_saved_model
 from stml_tf.models import preprocessing
+from stml_tf.plugins import records_of
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.embed import embed_images
 from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.given import LossFunction, holding
 from stml_tf.runs.restore import restore_student
 
 _CALIBRATION_IMAGES = 1_000
@@ -27,6 +30,9 @@ def export(
     *,
     quantize: bool = False,
     data_dir: Path | None = None,
+    backbone: keras.Model | None = None,
+    loss: LossFunction | None = None,
+    images: GivenImages | None = None,
     **options: Any,
 ) -> Path:
     """Write the network of a run's last checkpoint as the next version of a SavedModel.
@@ -37,6 +43,9 @@ def export(
         quantize: Keep the weights as 8-bit integers. What that costs is measured on the recipe's test images, or where
             it has none on the first 1,000 training images, and noted in the model card.
         data_dir: Where the recipe's data paths start from; only read to quantize.
+        backbone: The model that was given to `train`, for a run that was; so for the following two.
+        loss: The loss.
+        images: The images.
         **options: `dtype` and `batch_size`, see `export_saved_model`.
 
     Returns:
@@ -47,15 +56,16 @@ def export(
             much, or there are no images to tell.
     """
     run_dir, out = Path(run_dir), Path(out)
-    recipe = RunFolder(run_dir).recipe()
-    student, checkpoint = restore_student(run_dir, recipe)
-    metrics = {name: value for name, value in checkpoint.metrics.items() if value is not None}
-    if not quantize:
-        return export_student(recipe, student, out, metrics, **options)
-    network = embedding_network(student)
-    int8_network = Int8Network(network)
-    quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
-    return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
+    with holding(backbone=backbone, loss=loss, images=images):
+        recipe = RunFolder(run_dir).recipe()
+        student, checkpoint = restore_student(run_dir, recipe)
+        metrics = {name: value for name, value in checkpoint.metrics.items() if value is not None}
+        if not quantize:
+            return export_student(recipe, student, out, metrics, **options)
+        network = embedding_network(student)
+        int8_network = Int8Network(network)
+        quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
+        return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
 
 
 def export_student(
@@ -92,6 +102,7 @@ def export_student(
             "data": recipe.data.model_dump_json(),
             "recipe": recipe.model_dump(mode="json"),
             "metrics": metrics,
+            "plugins": records_of(recipe.registered_names),
             **({"quantization": quantization} if quantization else {}),
         },
         **options,

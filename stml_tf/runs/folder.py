@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from stml_tf.errors import UserError
-from stml_tf.files import is_work_folder, write_bytes, write_file, write_text
+from stml_tf.files import is_work_folder, read_json, write_bytes, write_file, write_json, write_text
+from stml_tf.plugins import Record, records_of, require_registered
 from stml_tf.recipe.load import load_recipe, save_recipe
 from stml_tf.recipe.recipe import Recipe
 
@@ -30,6 +31,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.metrics_file = self.path / "metrics.json"
         self.picture = self.path / "retrieval.png"
+        self.plugins_file = self.path / "plugins.json"
         self.unreadable_file = self.path / "unreadable.txt"
 
     def check(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
@@ -53,6 +55,7 @@ class RunFolder:
                 raise UserError(f"{self.path} is not empty and is not a run folder: give another --run-dir.")
         elif resume:
             self._refuse_another(recipe)
+            self._refuse_other_plugins(recipe)
         elif not overwrite:
             raise UserError(
                 f"The run folder {self.path} holds a run already: resume it with --resume, replace it with "
@@ -71,20 +74,31 @@ class RunFolder:
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.recipe_file.exists():
-            save_recipe(recipe, self.recipe_file)  # what makes the folder a run
+            if records := records_of(recipe.registered_names):
+                write_json(self.plugins_file, {"plugins": records})
+            save_recipe(recipe, self.recipe_file)  # last, as it makes the folder a run
 
     def recipe(self) -> Recipe:
         """The recipe of the run.
 
         Raises:
-            UserError: If the folder holds no run.
+            UserError: If the folder holds no run, or something that its recipe names is not registered.
         """
         if not self.recipe_file.exists():
             raise UserError(
                 f"{self.path} is not a run folder: it lacks {self.recipe_file.name}. Give the folder that "
                 "`stml-tf train` named at its end, such as runs/quickstart."
             )
+        self.require_plugins()
         return load_recipe(self.recipe_file, check_files=False)
+
+    def require_plugins(self) -> None:
+        """Refuse a run whose recipe names what is not registered here.
+
+        Raises:
+            UserError: Naming what has to be imported, or given again.
+        """
+        require_registered(self._plugins(), self.path)
 
     def write_unreadable(self, unreadable: Iterable[tuple[Path, str]]) -> None:
         """List the files that could not be decoded, with the reason, in `unreadable.txt`; without any, no file."""
@@ -120,6 +134,21 @@ class RunFolder:
     def is_over(self) -> bool:
         """Return whether a run in this folder has come to its end."""
         return self.metrics_file.exists()
+
+    def _plugins(self) -> list[Record]:
+        return read_json(self.plugins_file)["plugins"] if self.plugins_file.exists() else []
+
+    def _refuse_other_plugins(self, recipe: Recipe) -> None:
+        there, here = (
+            {record["kind"]: record["origin"] for record in records}
+            for records in (self._plugins(), records_of(recipe.registered_names))
+        )
+        differing = [f"  {kind}: {there[kind]}; now {here[kind]}" for kind in here if there.get(kind) != here[kind]]
+        if differing:
+            raise UserError(
+                f"The run in {self.path} cannot be resumed with other parts than it started with:\n"
+                + "\n".join(differing)
+            )
 
     def _held(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.is_dir() else []

@@ -157,6 +157,14 @@ def prepare(
     )
 
 
+def images_of_recipe(
+    recipe: Recipe, catalog: Catalog | None = None, *, data_dir: Path | None = None, download: bool = False
+) -> ImageSet:
+    """List the images that a recipe trains on; the arguments are those of `prepare`."""
+    catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
+    return training_data(recipe, catalog).images
+
+
 def _strategy(recipe: Recipe) -> tf.distribute.Strategy:
     # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
     in_group = 1 if recipe.learns_from_labels else recipe.sampling.num_neighbors

@@ -1,45 +1,60 @@
 """From a recipe to a trained, measured and exported network. Reads from top to bottom."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import keras
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog
+from stml_tf.data.sources.given import GivenImages
 from stml_tf.distribution.workers import is_chief
 from stml_tf.monitoring import Summaries, say
+from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
 from stml_tf.runs.export import export_student
 from stml_tf.runs.fit import checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
 from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_before, retrieval
-from stml_tf.runs.prepare import prepare
+from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
+from stml_tf.runs.result import TrainingResult
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     *,
-    data_dir: Path | None = None,
+    backbone: keras.Model | None = None,
+    loss: LossFunction | None = None,
+    images: GivenImages | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
-    catalog: Catalog | None = None,
-    run_dir: Path | None = None,
-    saved_models: Path = Path("saved_models"),
+    run_dir: str | os.PathLike[str] | None = None,
+    saved_models: str | os.PathLike[str] = "saved_models",
     overwrite: bool = False,
     resume: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
-) -> Path:
+) -> TrainingResult:
     """Train, measure and export what a recipe says.
 
     With `TF_CONFIG` in the environment this is one of several workers, which share the work and the folders; the first
     of them prints and writes.
 
     Args:
-        recipe: What to do.
+        recipe: What to do: what `load_recipe` returns, or what it takes.
+        backbone: In place of `model.backbone`: a functional or sequential model from RGB images of 0 to 255,
+            `[batch, height, width, 3]`, to feature maps or to vectors. A copy of it is trained.
+        loss: In place of `supervision.loss`: a callable of labels `[batch]` and embeddings `[batch, dim]` that returns
+            a scalar.
+        images: In place of `data`: a folder, a list of paths or uint8 pixels `[num_images, height, width, 3]` to train
+            on without labels; or a `Catalog`, which may have labels and test images.
         data_dir: Where the recipe's data paths start from.
         download: Have TensorFlow Datasets fetch what is not there.
-        catalog: Images of your own making, in place of the recipe's data.
         run_dir: Folder of the run; `runs/NAME` by default.
         saved_models: Where the SavedModel goes, under the recipe's name.
         overwrite: Replace a run that is in the folder.
@@ -48,36 +63,62 @@ def train(
         console: Where to print; the terminal by default.
 
     Returns:
-        The run folder.
+        The result: metrics, history, run folder, SavedModel, and functions to embed and search images.
 
     Raises:
         UserError: If the run folder holds something or its run has another recipe, the data are missing, too few or
-            unreadable, or the devices are not there or cannot divide a batch evenly.
+            unreadable, the devices are not there or cannot divide a batch evenly, or what is given cannot be used.
         DryRunStopped: If a dry run would have to extract or download the data first.
         TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
         TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    in_memory = None if is_folder(images) else images
+    with holding(backbone=backbone, loss=loss, images=in_memory):
+        return train_recipe(
+            naming_what_is_given(recipe, backbone=backbone is not None, loss=loss is not None, images=images),
+            data_dir=Path(images) if is_folder(images) else data_dir and Path(data_dir),
+            download=download,
+            run_dir=run_dir and Path(run_dir),
+            saved_models=Path(saved_models),
+            overwrite=overwrite,
+            resume=resume,
+            dry_run=dry_run,
+            console=console,
+        )
+
+
+def train_recipe(
+    recipe: Recipe,
+    *,
+    catalog: Catalog | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    run_dir: Path | None = None,
+    saved_models: Path = Path("saved_models"),
+    overwrite: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> TrainingResult:
+    """Train, measure and export what a recipe names; see `train`.
+
+    Args:
+        catalog: The recipe's own data, where they have been opened already.
+    """
     console = console or Console(quiet=not is_chief())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
+    data = {"data_dir": data_dir, "download": download}
     if resume and folder.is_over():
         folder.check(recipe, resume=True)
         say(console, f"The run in {folder.path} is over: there is nothing to go on with.")
-        return folder.path
-    run = prepare(
-        recipe,
-        catalog=catalog,
-        data_dir=data_dir,
-        download=download,
-        run_dir=folder.path,
-        overwrite=overwrite,
-        resume=resume,
-        dry_run=dry_run,
-        console=console,
-    )
+        return TrainingResult.of_folder(folder, lambda: images_of_recipe(recipe, catalog, **data))
+    replaced = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run}
+    run = prepare(recipe, catalog=catalog, run_dir=folder.path, console=console, **data, **replaced)
     if dry_run:
         take_one_step(run)
         say(console, "Dry run: one step was taken, nothing was written.")
-        return folder.path
+        return TrainingResult(folder.path)
 
     checkpoint = checkpoint_to_resume(run) if resume else None
     wait_until_all_resume_from(
@@ -99,4 +140,4 @@ def train(
         saved_model = export_student(recipe, run.model.student, saved_models / recipe.name, metrics)
         report(run, results, history, saved_model)
     wait_until_chief_has_written(run.strategy)
-    return folder.path
+    return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -51,7 +51,7 @@ def experiment(monkeypatch):
 
         return call
 
-    fake.train = recorder("train", Path("runs/quickstart"))
+    fake.train_recipe = recorder("train", Path("runs/quickstart"))
     fake.evaluate = recorder("evaluate", {"recall@1": 0.51234, "num_queries": 40})
     fake.export = recorder("export", Path("somewhere"))
     import stml_tf.runs
@@ -148,7 +148,7 @@ finally:
 def test_evaluate_prints_the_metrics(experiment, tmp_path):
     (archive := tmp_path / "CUB_200_2011.tgz").touch()
     result = call("evaluate", tmp_path, "--data-dir", archive)
-    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": archive})]
+    assert experiment.calls == [("evaluate", (tmp_path,), {"data_dir": archive, "images": None})]
     assert [line.split() for line in result.output.splitlines()] == [["recall@1", "0.5123"], ["num_queries", "40"]]
 
 

@@ -30,7 +30,7 @@ def run(tmp_path, recipe, **options):
         saved_models=tmp_path / "saved_models",
         console=Console(file=io.StringIO()),
         **options,
-    )
+    ).folder
 
 
 @pytest.fixture(scope="module")

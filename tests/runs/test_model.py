@@ -90,7 +90,7 @@ def test_a_baseline_trains_evaluates_and_exports(tmp_path, random, method, embed
         run_dir=tmp_path / "run",
         saved_models=tmp_path / "saved_models",
         console=Console(file=printed, width=120),
-    )
+    ).folder
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["evaluated"] == recipe.embedding
     assert recipe.embedding in printed.getvalue()

@@ -37,7 +37,7 @@ def run(tmp_path, *overrides, name="run", **options):
         saved_models=tmp_path / "saved_models",
         console=Console(file=printed, width=150),
         **options,
-    )
+    ).folder
     return folder, json.loads((folder / "metrics.json").read_text()), printed.getvalue()
 
 
@@ -62,7 +62,7 @@ def test_labels_of_the_unlabelled_images_do_not_matter(tmp_path, random):
     permuted = replace(unlabeled, labels=random.permutation(unlabeled.labels))
     assert not np.array_equal(permuted.labels, unlabeled.labels)
     metrics = [
-        run(tmp_path, name=name, catalog=replace(catalog, unlabeled=images))[1]
+        run(tmp_path, name=name, images=replace(catalog, unlabeled=images))[1]
         for name, images in (("true", unlabeled), ("permuted", permuted))
     ]
     for key in ("loss", "supervised", "relaxed_contrastive", "recall@1", "map@r"):
@@ -85,4 +85,4 @@ def test_images_of_ones_own_need_labels(tmp_path):
     catalog = open_catalog(**load_recipe("glyphs_semi", SMALL).data.model_dump())
     without = Catalog("mine", replace(catalog.train, labels=None), None, unlabeled=catalog.unlabeled)
     with pytest.raises(ValueError, match="semi_supervised learns from labels, but the training images have none"):
-        run(tmp_path, catalog=without)
+        run(tmp_path, images=without)

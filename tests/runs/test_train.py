@@ -37,14 +37,14 @@ SMALL = (
 def run(tmp_path, *overrides, name="run", **options):
     """Train a small recipe; returns the run folder and what was printed."""
     printed = io.StringIO()
-    folder = train(
+    result = train(
         load_recipe("quickstart", [*SMALL, *overrides]),
         run_dir=tmp_path / name,
         saved_models=tmp_path / "saved_models",
         console=Console(file=printed, width=120),
         **options,
     )
-    return folder, printed.getvalue()
+    return result.folder, printed.getvalue()
 
 
 def write_folder(folder: Path, images: ImageSet) -> None:
@@ -226,7 +226,7 @@ def test_queries_search_the_gallery_where_there_is_one(tmp_path):
     glyphs = load_glyphs(num_classes=16, instances=6, image_size=16)
     queries, gallery = (glyphs.test.take(np.flatnonzero(np.arange(48) % 6 < 2) + offset) for offset in (0, 2))
     folder, printed = run(
-        tmp_path, "training.epochs=1", catalog=Catalog("mine", glyphs.train, queries, gallery), name="gallery"
+        tmp_path, "training.epochs=1", images=Catalog("mine", glyphs.train, queries, gallery), name="gallery"
     )
     assert "16 test images of 8 other classes, which search 16 others" in printed
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -247,12 +247,12 @@ def test_a_folder_without_test_images_trains_and_says_so(tmp_path, glyph_folders
         run_dir=tmp_path / "run",
         saved_models=tmp_path / "saved_models",
         console=Console(file=printed, width=120),
-    )
+    ).folder
     assert "no test images, so the network could not be evaluated" in printed.getvalue()
     assert "raw pixels" not in json.loads((folder / "metrics.json").read_text())
     assert not (folder / "retrieval.png").exists()
     assert (tmp_path / "saved_models" / "quickstart" / "1").is_dir()
-    with pytest.raises(ValueError, match=r"no test images to evaluate on: its data\.test is null"):
+    with pytest.raises(ValueError, match=r"has no test images to evaluate on: set data\.test to a folder"):
         evaluate(folder, data_dir=glyph_folders)
 
 
@@ -265,7 +265,7 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path, glyph_folders):
         files.append(tmp_path / f"{index}.png")
         Image.fromarray(np.ascontiguousarray(pixels)).save(files[-1])
     catalog = Catalog("mine", ImageSet([*files, bad]), None)
-    folder, _ = run(tmp_path, "training.epochs=1", catalog=catalog)
+    folder, _ = run(tmp_path, "training.epochs=1", images=catalog)
     assert (folder / "unreadable.txt").read_text().startswith(str(bad))
 
 
@@ -274,14 +274,14 @@ def test_too_many_unreadable_images_stop_the_run(tmp_path):
     for path in files:
         path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"20 of 20 images cannot be read"):
-        run(tmp_path, catalog=Catalog("mine", ImageSet(files), None))
+        run(tmp_path, images=Catalog("mine", ImageSet(files), None))
     assert not (tmp_path / "run").exists()
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path):
     images = load_glyphs(num_classes=4, instances=2, image_size=16).train
     with pytest.raises(ValueError, match="batch of 16 images cannot be drawn from 4"):
-        run(tmp_path, catalog=Catalog("mine", images, None))
+        run(tmp_path, images=Catalog("mine", images, None))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):

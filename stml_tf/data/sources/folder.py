@@ -75,6 +75,11 @@ def load_folder(
     return Catalog(name, train_images, test_images, unlabeled=unlabeled_images, left_out=tuple(left_out))
 
 
+def load_labeled_folder(folder: Path) -> ImageSet:
+    """List the images in a folder of classes, see `load_folder`."""
+    return _labelled_images(folder)
+
+
 def _refuse_overlap(train: Path, test: Path) -> None:
     inner, outer = test.resolve(), train.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
