@@ -1,6 +1,8 @@
 """Exports the network of a run as a SavedModel, and measures what 8-bit weights cost it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,17 +10,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from stml_tf import registry
+from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.given import GivenImages
+from stml_tf.errors import UserError
 from stml_tf.evaluation import query_gallery_metrics
 from stml_tf.export.quantization import Int8Network, require_same_directions
 from stml_tf.export.saved_model_writer import embedding_network, export_saved_model
 from stml_tf.models import preprocessing
 from stml_tf.plugins import records_of
 from stml_tf.recipe.recipe import Recipe
+from stml_tf.registry import Source
 from stml_tf.runs.embed import embed_images
 from stml_tf.runs.folder import RunFolder
-from stml_tf.runs.given import LossFunction, holding
+from stml_tf.runs.given import GIVEN, LossFunction, holding
 from stml_tf.runs.restore import restore_student
 
 _CALIBRATION_IMAGES = 1_000
@@ -45,7 +51,7 @@ def export(
         data_dir: Where the recipe's data paths start from; only read to quantize.
         backbone: The model that was given to `train`, for a run that was; so for the following two.
         loss: The loss.
-        images: The images.
+        images: The images; only needed to quantize.
         **options: `dtype` and `batch_size`, see `export_saved_model`.
 
     Returns:
@@ -56,8 +62,9 @@ def export(
             much, or there are no images to tell.
     """
     run_dir, out = Path(run_dir), Path(out)
-    with holding(backbone=backbone, loss=loss, images=images):
-        recipe = RunFolder(run_dir).recipe()
+    folder = RunFolder(run_dir)
+    with holding(backbone=backbone, loss=loss, images=images), _without_given_images(folder):
+        recipe = folder.recipe()
         student, checkpoint = restore_student(run_dir, recipe)
         metrics = {name: value for name, value in checkpoint.metrics.items() if value is not None}
         if not quantize:
@@ -66,6 +73,19 @@ def export(
         int8_network = Int8Network(network)
         quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
         return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
+
+
+@contextmanager
+def _without_given_images(folder: RunFolder) -> Iterator[None]:
+    """Open a run that was given its images without them: only quantisation looks at them."""
+    given = [each for each in folder.plugins() if (each["kind"], each["name"]) == (registry.sources.kind, GIVEN)]
+    needed = bool(given) and GIVEN not in registry.sources
+
+    def load() -> Catalog:
+        raise UserError(f"{folder.path} was trained on images that were given to train(): pass them, as images=...")
+
+    with registry.sources.holding(Source(GIVEN, load, origin=given[0]["origin"]) if needed else None):
+        yield
 
 
 def export_student(

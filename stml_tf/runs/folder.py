@@ -98,7 +98,7 @@ class RunFolder:
         Raises:
             UserError: Naming what has to be imported, or given again.
         """
-        require_registered(self._plugins(), self.path)
+        require_registered(self.plugins(), self.path)
 
     def write_unreadable(self, unreadable: Iterable[tuple[Path, str]]) -> None:
         """List the files that could not be decoded, with the reason, in `unreadable.txt`; without any, no file."""
@@ -135,13 +135,14 @@ class RunFolder:
         """Return whether a run in this folder has come to its end."""
         return self.metrics_file.exists()
 
-    def _plugins(self) -> list[Record]:
+    def plugins(self) -> list[Record]:
+        """Return what was registered from outside the package, of what the run's recipe names."""
         return read_json(self.plugins_file)["plugins"] if self.plugins_file.exists() else []
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (
             {record["kind"]: record["origin"] for record in records}
-            for records in (self._plugins(), records_of(recipe.registered_names))
+            for records in (self.plugins(), records_of(recipe.registered_names))
         )
         differing = [f"  {kind}: {there[kind]}; now {here[kind]}" for kind in here if there.get(kind) != here[kind]]
         if differing:
