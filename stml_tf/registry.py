@@ -40,18 +40,24 @@ def resolve(target: Target) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def arguments_of(build: Callable[..., Any]) -> set[str]:
-    """Return the names of the arguments that a function or class takes.
+def parameters_of(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters that a function or class takes, by name.
 
     A class that hands `**kwargs` on to its bases takes theirs, too.
     """
-    names: set[str] = set()
+    found: dict[str, inspect.Parameter] = {}
     for layer in [base for base in build.__mro__ if "__init__" in vars(base)] if inspect.isclass(build) else [build]:
         parameters = inspect.signature(layer).parameters.values()
-        names |= {each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+        named = (each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
+        found = {**{each.name: each for each in named}, **found}
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
             break
-    return names - {"self"}
+    return {name: parameter for name, parameter in found.items() if name != "self"}
+
+
+def arguments_of(build: Callable[..., Any]) -> set[str]:
+    """Return the names of the arguments that a function or class takes, see `parameters_of`."""
+    return set(parameters_of(build))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 from stml_tf import registry
 from stml_tf.errors import UserError
 from stml_tf.losses.options import require_known
+from stml_tf.option_types import require_types
 from stml_tf.registry import ADDONS_PREFIX, arguments_of, resolve
 from stml_tf.tensor import Tensor
 
@@ -26,8 +27,8 @@ def build_loss(
         `keras.layers.Layer` whose trainable weights they are.
 
     Raises:
-        UserError: If the name or an option is unknown, or a loss with proxies is not given `num_classes` and `dim`.
-        ValueError: If an option's value is impossible.
+        UserError: If the name or an option is unknown, an option's value is impossible, or a loss with proxies is not
+            given `num_classes` and `dim`.
     """
     if name.startswith(ADDONS_PREFIX):
         from stml_tf.losses.tensorflow_addons import TensorFlowAddonsLoss
@@ -41,4 +42,5 @@ def build_loss(
     needed = {argument: value for argument, value in from_run.items() if argument in arguments}
     if None in needed.values():
         raise UserError(f"Loss {name!r} has proxies; build it with num_classes and dim.")
+    require_types(f"Loss {name!r}", build, options)
     return build(**needed, **options)

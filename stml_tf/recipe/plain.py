@@ -9,6 +9,7 @@ MAX_DEPTH = 20
 MAX_KEY = 200
 MAX_TEXT = 4096  # as long as a path may be
 MAX_NUMBER = 2**63  # beyond, JSON of other programs is not sure to keep it
+MAX_FLOAT = 3.4e38
 MAX_FILE = 2**20
 
 
@@ -48,6 +49,8 @@ def shorten(value: Any) -> str:
 def _problem(value: Any) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return "numbers, which NaN and Infinity are not"
+    if isinstance(value, float) and abs(value) > MAX_FLOAT:
+        return f"numbers up to {MAX_FLOAT:g}, the largest of float32"
     if isinstance(value, int) and not -MAX_NUMBER <= value < MAX_NUMBER:
         return "whole numbers from -2^63 to 2^63 - 1"
     if isinstance(value, str) and len(value) > MAX_TEXT:

@@ -101,6 +101,10 @@ def test_overrides_and_paths_are_valid_or_refused_in_one_message(tmp_path, monke
     [
         ('{"name": NaN}', r"name: NaN given; allowed: numbers, which NaN and Infinity are not"),
         ('{"optimizer": {"options": {"a": [1e999]}}}', r"optimizer\.options\.a\.0: Infinity given; allowed: numbers"),
+        (
+            '{"loss": {"sigma": 1e300}}',
+            r"loss\.sigma: 1e\+300 given; allowed: numbers up to 3\.4e\+38, the largest of flo",
+        ),
         ('{"about": "\\ud800"}', r'about: "\\ud800" given; allowed: text without'),
         ('{"about": "a\\u0000"}', r"about: .* given; allowed: text without the zero character"),
         (f'{{"seed": {"9" * 400}}}', r"seed: 999.*\.\.\. given; allowed: whole numbers from -2\^63 to 2\^63 - 1"),
