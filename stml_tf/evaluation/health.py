@@ -1,0 +1,185 @@
+"""How well an embedding is learning, told without labels.
+
+A loss over pseudo labels that the network makes itself may fall while retrieval falls, and rise while it rises. What
+follows is measured on two random views of the same images, drawn once, and tells these cases apart.
+
+Effective rank: Roy, Vetterli: The Effective Rank, EUSIPCO 2007; Garrido et al.: RankMe, ICML 2023, arXiv 2210.02885.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from stml_tf.evaluation.neighbors import nearest_neighbors
+
+LARGEST_SAMPLE = 2000
+NUM_NEIGHBORS = 10
+PATIENCE = 3
+# A share of the best so far, below which a measure counts as lost.
+_COLLAPSED_RANK = 0.35
+_COLLAPSED_AGREEMENT = 0.6
+_COLLAPSED_COSINE = 0.9
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Health:
+    """What `measure_health` finds.
+
+    Attributes:
+        effective_rank: In how many directions embeddings spread, from 1 to their dimension.
+        cosine_mean: Mean cosine of two different images; near 1 all look alike.
+        cosine_spread: Standard deviation of these cosines.
+        view_agreement: How often the nearest neighbour of one view of an image is its other view, in [0, 1].
+        reciprocal_share: Share of neighbours that are each other's, in [0, 1].
+        kept_from_last: Share of an image's neighbours that were so an epoch before; None at first.
+        kept_from_start: Share of them that were so before training; None without a start.
+    """
+
+    effective_rank: float
+    cosine_mean: float
+    cosine_spread: float
+    view_agreement: float
+    reciprocal_share: float
+    kept_from_last: float | None = None
+    kept_from_start: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The one number that is watched, in [0, 1], larger is better.
+
+        The geometric mean of view agreement and reciprocal share: that an image is told from all others however it is
+        cropped, and that neighbourhoods are mutual, without hubs that are near to everything.
+        """
+        return float(np.sqrt(self.view_agreement * self.reciprocal_share))
+
+
+class Verdict(Enum):
+    """What the course of a run looks like, and what to do."""
+
+    HEALTHY = "healthy"
+    COLLAPSING = "collapsing: lower optimizer.learning_rate, raise loss.sigma, or set teacher.center"
+    NO_LONGER_IMPROVING = "no longer improving: stop here, or train anew with fewer epochs"
+    WORSE_THAN_FROZEN = (
+        'worse than frozen: lower optimizer.learning_rate, train fewer blocks, or use "method": "whiten"'
+    )
+
+
+def measure_health(
+    views: np.ndarray,
+    *,
+    last: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+    num_neighbors: int = NUM_NEIGHBORS,
+) -> Health:
+    """Measure two views of the same images.
+
+    Args:
+        views: `[2, images, dim]` embeddings, normalised here; at least three images.
+        last: The views' embeddings an epoch before, of any dimension.
+        start: Their embeddings before training, by the frozen network where it is pretrained, of any dimension.
+        num_neighbors: Neighbours of an image that are looked at, itself not included; at most all others.
+
+    Raises:
+        ValueError: If there are fewer than three images.
+    """
+    first, second = (_normalized(view) for view in views)
+    if len(first) < 3:
+        raise ValueError(f"{len(first)} images given, but health is measured on 3 or more.")
+    num_neighbors = min(num_neighbors, len(first) - 1)
+    neighbors = _neighbors(first, num_neighbors)
+    cosine_mean, cosine_spread = pairwise_cosines(first)
+    return Health(
+        effective_rank=effective_rank(first),
+        cosine_mean=cosine_mean,
+        cosine_spread=cosine_spread,
+        view_agreement=view_agreement(first, second),
+        reciprocal_share=reciprocal_share(neighbors),
+        kept_from_last=None if last is None else kept_share(neighbors, _neighbors(last[0], num_neighbors)),
+        kept_from_start=None if start is None else kept_share(neighbors, _neighbors(start[0], num_neighbors)),
+    )
+
+
+def effective_rank(embeddings: np.ndarray) -> float:
+    """The exponential of the entropy of the singular values of `[rows, dim]`, from 1 to the smaller side."""
+    values = np.linalg.svd(np.asarray(embeddings, np.float64), compute_uv=False)
+    if not values.sum() > 0:
+        return 1.0
+    shares = values[values > 0] / values.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def pairwise_cosines(embeddings: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the cosines of all pairs of two rows of `[rows, dim]`."""
+    embeddings = _normalized(embeddings)
+    cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
+    return float(cosines.mean()), float(cosines.std())
+
+
+def view_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """How often the nearest neighbour of a view, among the views of all images, is the image's other view.
+
+    Args:
+        first: `[images, dim]`, one view of each image.
+        second: `[images, dim]`, another.
+    """
+    both = np.concatenate([_normalized(first), _normalized(second)])
+    _, nearest = nearest_neighbors(both, k=1, exclude_self=True)
+    other = np.roll(np.arange(len(both)), len(first))
+    return float(np.mean(nearest[:, 0] == other))
+
+
+def reciprocal_share(neighbors: np.ndarray) -> float:
+    """Share of neighbours `[rows, k]`, as indices of rows, that have the row among their own."""
+    near = _membership(neighbors)
+    return float((near & near.T).sum() / near.sum())
+
+
+def kept_share(neighbors: np.ndarray, others: np.ndarray) -> float:
+    """Share of neighbours `[rows, k]` that are in the same row of `others` `[rows, k]`."""
+    return float((_membership(neighbors) & _membership(others)).sum() / neighbors.size)
+
+
+def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdict:
+    """Judge a run by what was measured so far.
+
+    Args:
+        history: One measurement an epoch, the first before training.
+        frozen: That of the frozen network's best free embedding, where it is pretrained.
+    """
+    now, before = history[-1], history[:-1]
+    if now.cosine_mean > _COLLAPSED_COSINE:
+        return Verdict.COLLAPSING
+    if before:
+        best_rank = max(health.effective_rank for health in before)
+        best_agreement = max(health.view_agreement for health in before)
+        if (
+            now.effective_rank < _COLLAPSED_RANK * best_rank
+            or now.view_agreement < _COLLAPSED_AGREEMENT * best_agreement
+        ):
+            return Verdict.COLLAPSING
+    if frozen is not None and before and now.score < frozen.score - _TOLERANCE:
+        return Verdict.WORSE_THAN_FROZEN
+    if len(history) > PATIENCE + 1:
+        recent = max(health.score for health in history[-PATIENCE:])
+        if recent <= max(health.score for health in history[:-PATIENCE]):
+            return Verdict.NO_LONGER_IMPROVING
+    return Verdict.HEALTHY
+
+
+def _normalized(embeddings: np.ndarray) -> np.ndarray:
+    embeddings = np.asarray(embeddings, np.float32)
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def _neighbors(embeddings: np.ndarray, num_neighbors: int) -> np.ndarray:
+    return nearest_neighbors(_normalized(embeddings), k=num_neighbors, exclude_self=True)[1]
+
+
+def _membership(neighbors: np.ndarray) -> np.ndarray:
+    """`[rows, k]` indices to `[rows, rows]` bool."""
+    near = np.zeros((len(neighbors), len(neighbors)), bool)
+    np.put_along_axis(near, neighbors, True, axis=1)
+    return near

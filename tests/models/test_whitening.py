@@ -1,0 +1,90 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stml_tf.errors import UserError
+from stml_tf.models.whitening import embedding_of, fit_whitening, principal_components
+
+
+@pytest.fixture
+def features(random):
+    return random.normal(3.0, 1.0, (60, 8)) @ random.normal(size=(8, 8))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_it_is_the_singular_value_decomposition_of_centred_features(features, power):
+    whitening = fit_whitening(features, dim=5, power=power)
+    centered = features - features.mean(axis=0)
+    _, values, directions = np.linalg.svd(centered, full_matrices=False)
+    expected = centered @ directions[:5].T / values[:5] ** power
+    expected /= np.sqrt(np.mean(np.sum(expected**2, axis=1)))
+    # A direction has no sign.
+    np.testing.assert_allclose(np.abs(whitening(features)), np.abs(expected), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(3, 40), st.integers(2, 10), st.floats(0, 1), st.integers(0, 2**31))
+def test_training_features_come_out_centred_and_decorrelated(images, channels, power, seed):
+    random = np.random.default_rng(seed)
+    features = random.normal(5.0, 1.0, (images, channels)) * random.uniform(0.1, 10.0, channels)
+    dim = len(principal_components(features).deviations)
+    out = fit_whitening(features, dim=dim, power=power)(features).astype(np.float64)
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-3)
+    covariance = out.T @ out / images
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
+    np.testing.assert_allclose(np.trace(covariance), 1, rtol=1e-3)
+
+
+def test_full_whitening_gives_every_direction_the_same_variance(features):
+    out = fit_whitening(features, dim=8, power=1.0)(features)
+    np.testing.assert_allclose(out.T @ out / len(out), np.eye(8) / 8, atol=1e-5)
+
+
+def test_power_0_in_all_dimensions_keeps_distances(features):
+    out = fit_whitening(features, dim=8, power=0.0)(features)
+    before = np.linalg.norm(features[:, None] - features[None], axis=2)
+    after = np.linalg.norm(out[:, None] - out[None], axis=2)
+    np.testing.assert_allclose(after / after.max(), before / before.max(), atol=1e-5)
+
+
+def test_a_head_starts_as_the_whitening(features):
+    whitening = fit_whitening(features, dim=5)
+    head = keras.layers.Dense(5)
+    head.build((None, 8))
+    whitening.start(head)
+    np.testing.assert_allclose(head(features.astype(np.float32)), whitening(features), rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_have_length_1(features):
+    out = embedding_of(fit_whitening(features, dim=4), features)
+    np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, rtol=1e-5)
+
+
+def test_a_head_of_another_width_is_refused(features):
+    head = keras.layers.Dense(6, name="f")
+    head.build((None, 8))
+    with pytest.raises(UserError, match=r"from 8 to 5 dimensions does not fit the head f, which is \[8, 6\]"):
+        fit_whitening(features, dim=5).start(head)
+
+
+def test_directions_without_variance_do_not_count(features):
+    flat = np.concatenate([features, features[:, :2], np.ones((60, 3))], axis=1)
+    assert len(principal_components(flat).deviations) == 8
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        (slice(60), {"dim": 9}, "to 9 dimensions was asked of features with 8 directions; allowed: 1 to 8"),
+        (slice(5), {"dim": 5}, "to 5 dimensions was asked of features with 4 directions.*or add images"),
+        (slice(60), {"dim": 0}, "to 0 dimensions was asked"),
+        (slice(60), {"dim": 4, "power": 1.5}, r"power=1\.5 given; allowed: from 0"),
+        (slice(1), {"dim": 1}, "at least 2 images, 1 given"),
+        ([0, 0, 0], {"dim": 1}, "All images have the same features"),
+    ],
+)
+def test_what_cannot_be_whitened_is_refused(features, rows, settings, message):
+    with pytest.raises(UserError, match=message):
+        fit_whitening(features[rows], **settings)
