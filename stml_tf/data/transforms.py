@@ -5,6 +5,7 @@ Random views are a pure function of the pixels and a seed, so they do not depend
 
 import tensorflow as tf
 
+from stml_tf.data.colors import random_colors
 from stml_tf.tensor import Tensor
 
 
@@ -18,8 +19,9 @@ def random_view(
     rotation: float = 0.0,
     shift: float = 0.0,
     flip: bool = False,
+    **colors: float,
 ) -> Tensor:
-    """Rotate, shift, crop, resize and flip an image by chance.
+    """Rotate, shift, crop, resize and flip an image by chance, and change its colours.
 
     Args:
         pixels: `[height, width, 3]`, 0 to 255, any numeric dtype.
@@ -30,6 +32,7 @@ def random_view(
         rotation: Largest angle in degrees, either way.
         shift: Largest shift as a share of the sides, either way.
         flip: Whether to mirror left and right half of the time.
+        **colors: What `random_colors` takes: `brightness`, `contrast`, `saturation`, `hue`, `greyscale`, `blur`.
 
     Returns:
         `[size, size, 3]` float32, 0 to 255.
@@ -42,7 +45,12 @@ def random_view(
     if flip:
         view = tf.where(draws[7] < 0.5, view[:, ::-1], view)
     view.set_shape([size, size, 3])
-    return view
+    # A seed of its own: crops stay the same whatever happens to colours.
+    return (
+        random_colors(view, tf.random.experimental.stateless_fold_in(seed, 1), **colors)
+        if any(colors.values())
+        else view
+    )
 
 
 def evaluation_view(pixels: Tensor, *, size: int, resize: int | None = None) -> Tensor:

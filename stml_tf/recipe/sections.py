@@ -77,6 +77,7 @@ Dimensions = Annotated[int, Field(ge=1, le=2**16)]
 Side = Annotated[int, Field(ge=16, le=MAX_SIDE)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+UpTo1 = Annotated[float, Field(ge=0, le=1)]
 ShareOrCount = Annotated[
     float | int,
     PlainValidator(_share_or_count),
@@ -100,6 +101,12 @@ class Views(Section):
     rotation: float = Field(0.0, ge=0, le=180, description="Greatest random rotation to either side, in degrees.")
     shift: float = Field(0.0, ge=0, lt=1, description="Greatest random shift, as a share of the side.")
     flip: bool = Field(False, description="Mirror left to right at random.")
+    brightness: UpTo1 = Field(0.0, description="Greatest random change of brightness, as a share; 0: none.")
+    contrast: UpTo1 = Field(0.0, description="Greatest random change of contrast, as a share; 0: none.")
+    saturation: UpTo1 = Field(0.0, description="Greatest random change of saturation, as a share; 0: none.")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Greatest random turn of the colour circle, as a share of it.")
+    greyscale: UpTo1 = Field(0.0, description="How often colours are taken away, from 0 to 1.")
+    blur: float = Field(0.0, ge=0, le=10, description="Greatest standard deviation of a random blur, in pixels.")
 
 
 class Model(Section):
