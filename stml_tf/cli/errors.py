@@ -12,6 +12,7 @@ import click
 
 from stml_tf.cli.quiet import hush_tensorflow
 from stml_tf.dry_run import DryRunStopped
+from stml_tf.errors import UserError
 
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
@@ -29,7 +30,7 @@ class Refused(click.ClickException):
 
 @contextmanager
 def errors_as_messages(verbose: bool) -> Iterator[None]:
-    """Tell of an error in one message.
+    """Tell of an error that is meant for people in one message; any other keeps its traceback.
 
     The exit status is 2 for what is refused, 1 where a run had to stop, and 128 plus the signal that interrupted it.
     """
@@ -49,10 +50,15 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
 
 
 def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
-    """What to raise in place of an error that is to be expected; None for a fault of the program."""
+    """What to raise in place of an error that is meant for people; None for a fault of the program."""
     if isinstance(error, DryRunStopped):
         click.echo(str(error))
         return SystemExit(0)
+    # By its words, as TensorFlow writes summaries and SavedModels itself, and has errors of its own.
+    full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
+    if full:
+        reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
+        return click.ClickException(f"The disk is full ({reason}): free some space first.")
     if isinstance(error, RuntimeError):
         from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 
@@ -61,15 +67,19 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
             return SystemExit(error.exit_status)
         if isinstance(error, TrainingStopped):
             return click.ClickException(str(error))
-    # By its words, as TensorFlow writes summaries and SavedModels itself, and has errors of its own.
-    full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
-    if full:
-        reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
-        return click.ClickException(f"The disk is full ({reason}): free some space first.")
-    if os.environ.get("TF_CONFIG") and type(error).__name__ in LOST_WORKER:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
         return click.ClickException(
-            f"Another worker of this job cannot be reached ({reason}): see that TF_CONFIG names all of them and that "
-            "they can start, end those that still run, then start all of them again with --resume."
+            f"Out of memory ({_first_line(error)}): lower batch.size, views.size or --batch-size, raise "
+            "training.accumulate, or leave more memory free."
         )
-    return Refused(str(error)) if isinstance(error, ValueError | OSError) else None
+    if os.environ.get("TF_CONFIG") and name in LOST_WORKER:
+        return click.ClickException(
+            f"Another worker of this job cannot be reached ({_first_line(error)}): see that TF_CONFIG names all of "
+            "them and that they can start, end those that still run, then start all of them again with --resume."
+        )
+    return Refused(str(error)) if isinstance(error, UserError | OSError) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.image_files import LeftOut
+from stml_tf.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,18 +163,18 @@ def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSe
         ValueError: the images have no labels, or either side would be left without a class.
     """
     if images.labels is None:
-        raise ValueError("cannot split by class: these images have no labels; give one folder a class")
+        raise UserError("cannot split by class: these images have no labels; give one folder a class")
     num_classes = len(images.class_names)
     if isinstance(train_classes, bool) or not (
         0 < train_classes < (1 if isinstance(train_classes, float) else num_classes)
     ):
-        raise ValueError(
+        raise UserError(
             f"train_classes is {train_classes!r}, but has to leave a class on either side: "
             f"give a share between 0 and 1, or a count between 1 and {num_classes - 1} of the {num_classes} classes"
         )
     count = int(train_classes * num_classes + 0.5) if isinstance(train_classes, float) else train_classes
     if not 0 < count < num_classes:
-        raise ValueError(
+        raise UserError(
             f"train_classes is {train_classes!r}, which is {count} of {num_classes} classes; "
             "training and test need at least one each: change the share, or give a count"
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.decoding import UnreadableImageError, read_image
+from stml_tf.errors import UserError
 
 # Bytes, as many as about 5,500 photographs of 256 x 256 take; those of Stanford Online Products would take tens of GB.
 MAX_DECODED = 2**30
@@ -102,7 +103,7 @@ def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: 
     """The images without the unreadable ones, in the same order.
 
     Raises:
-        ValueError: more than `max_share` of the images are unreadable, or all are: then the data is probably not what
+        UserError: more than `max_share` of the images are unreadable, or all are: then the data is probably not what
             was meant.
     """
     if not unreadable:
@@ -110,7 +111,7 @@ def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: 
     if len(unreadable) > max_share * len(images) or len(unreadable) == len(images):
         listed = "".join(f"\n  {bad.path}: {bad.reason}" for bad in unreadable[:5])
         more = f"\n  and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
-        raise ValueError(
+        raise UserError(
             f"{len(unreadable)} of {len(images)} images cannot be read; at most {max_share:.3g} of them may be left "
             f"out. Repair or remove these files:{listed}{more}"
         )
@@ -136,7 +137,7 @@ def readable_catalog(
         progress: from how many images a set has to a context that gives what `inspect_images` calls.
 
     Raises:
-        ValueError: more of a set cannot be read than `leave_out` allows.
+        UserError: more of a set cannot be read than `leave_out` allows.
     """
     unreadable: list[Unreadable] = []
 

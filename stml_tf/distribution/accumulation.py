@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
 Backpropagate = Callable[[Sequence[Tensor], Sequence[keras.Variable]], list[Tensor]]
@@ -32,7 +33,7 @@ def forward(network: keras.Model, images: Tensor, *, pieces: int = 1) -> tuple[l
         a list of variables into the gradients of these variables. It is to be called once.
 
     Raises:
-        ValueError: If the rows cannot be divided into that many pieces.
+        UserError: If the rows cannot be divided into that many pieces.
     """
     if pieces == 1:
         with tf.GradientTape() as tape:
@@ -60,7 +61,7 @@ def embed_in_pieces(network: keras.Model, images: Tensor, *, pieces: int, traini
     """What `network(images, training=training)` gives, computed piece by piece.
 
     Raises:
-        ValueError: If the rows cannot be divided into that many pieces.
+        UserError: If the rows cannot be divided into that many pieces.
     """
     if pieces == 1:
         return network(images, training=training)
@@ -73,7 +74,7 @@ def embed_in_pieces(network: keras.Model, images: Tensor, *, pieces: int, traini
 
 def _split(rows: Tensor, pieces: int) -> list[Tensor]:
     if rows.shape[0] is not None and rows.shape[0] % pieces:
-        raise ValueError(
+        raise UserError(
             f"The {rows.shape[0]} rows on a device cannot be divided into {pieces} equal pieces: choose another "
             "training.accumulate, or another batch.size."
         )

@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
 
@@ -63,11 +64,11 @@ def reduce_no_further(optimizer: keras.optimizers.Optimizer) -> None:
     """Let an optimizer take gradients as they are, where it would sum them over replicas.
 
     Raises:
-        ValueError: If this version of Keras sums them in some other way.
+        UserError: If this version of Keras sums them in some other way.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     if not hasattr(optimizer, "_all_reduce_sum_gradients"):
-        raise ValueError(f"Keras {keras.__version__} cannot train on several devices here: use 3.10 to 3.15.")
+        raise UserError(f"Keras {keras.__version__} cannot train on several devices here: use 3.10 to 3.15.")
     optimizer._all_reduce_sum_gradients = list
 
 

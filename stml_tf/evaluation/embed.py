@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stml_tf.errors import UserError
+
 __all__ = ["embed", "raw_pixels"]
 
 
@@ -43,7 +45,7 @@ def embed(
             raise ValueError(f"the dataset holds more than the {count} images it should: count must be all its images")
         if not np.isfinite(batch).all():
             bad = np.flatnonzero(~np.isfinite(batch).all(axis=1))
-            raise ValueError(
+            raise UserError(
                 f"the embeddings of {len(bad)} of images {done} to {done + len(batch) - 1} hold NaN or infinity, "
                 f"first image {done + bad[0]}: the weights have diverged, or the image holds such values itself"
             )

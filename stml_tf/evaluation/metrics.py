@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import neighbor_chunks
 
 __all__ = ["retrieval_metrics"]
@@ -51,7 +52,7 @@ def retrieval_metrics(
     embeddings = np.asarray(embeddings)
     labels = _checked_labels(labels, embeddings, "labels")
     if not recall_at or min(recall_at) < 1:
-        raise ValueError(f"recall_at is {list(recall_at)}, but must hold at least one K, each 1 or more")
+        raise UserError(f"recall_at is {list(recall_at)}, but must hold at least one K, each 1 or more")
     if (gallery_embeddings is None) != (gallery_labels is None):
         raise ValueError("gallery_embeddings and gallery_labels go together: give both, or neither")
 
@@ -63,7 +64,7 @@ def retrieval_metrics(
     num_matches = _count_each(labels, candidate_labels) - among_themselves
     findable = num_matches > 0
     if not findable.any():
-        raise ValueError(
+        raise UserError(
             f"none of the {len(labels)} queries has another image of its class to find: "
             "retrieval needs classes of two images or more"
         )

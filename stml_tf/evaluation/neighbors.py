@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stml_tf.errors import UserError
 from stml_tf.evaluation.candidates import Candidates, CandidateSearch
 
 __all__ = ["nearest_neighbors", "neighbor_chunks"]
@@ -74,7 +75,7 @@ def neighbor_chunks(
     gallery = gallery if gallery is None else _checked(gallery, "gallery")
     searched = queries if gallery is None else gallery
     if queries.shape[1] != searched.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"queries have {queries.shape[1]} dimensions and the gallery {searched.shape[1]}; both must have the same"
         )
     candidates = len(searched) - exclude_self
@@ -92,7 +93,7 @@ def _checked(embeddings: Any, name: str) -> np.ndarray:
     # The extremes are finite only if everything is, and need no array of flags.
     if not np.isfinite(embeddings.min()) or not np.isfinite(embeddings.max()):
         bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-        raise ValueError(f"{name} hold NaN or infinity in {len(bad)} of {len(embeddings)} rows, the first is {bad[0]}")
+        raise UserError(f"{name} hold NaN or infinity in {len(bad)} of {len(embeddings)} rows, the first is {bad[0]}")
     return embeddings
 
 

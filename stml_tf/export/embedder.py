@@ -14,6 +14,7 @@ import tensorflow as tf
 from stml_tf.data.decoding import UnreadableImageError, read_image
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.inspection import Unreadable
+from stml_tf.errors import UserError
 from stml_tf.export.saved_model import fingerprint, require_saved_model
 
 _SIGNATURE = "pixels"
@@ -53,12 +54,12 @@ class Embedder:
         decoding: How it takes image files to pixels.
 
     Raises:
-        ValueError: If it is no SavedModel, is damaged, or lacks the signature.
+        UserError: If it is no SavedModel, is damaged, or lacks the signature.
     """
 
     def __init__(self, model: Path | str, *, batch_size: int = 32) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+            raise UserError(f"batch_size is {batch_size}, but must be at least 1")
         self.path = require_saved_model(Path(model)).absolute()
         self.fingerprint = fingerprint(self.path)
         self._batch_size = batch_size
@@ -67,10 +68,10 @@ class Embedder:
             self._model = tf.saved_model.load(str(self.path))
         except Exception as error:  # TensorFlow raises nearly anything over a damaged file.
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{self.path} cannot be loaded as a SavedModel, export it again: {reason}") from error
+            raise UserError(f"{self.path} cannot be loaded as a SavedModel, export it again: {reason}") from error
         signatures = self._model.signatures
         if _SIGNATURE not in signatures:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} lacks the signature {_SIGNATURE!r}, it has {sorted(signatures) or 'none'}: "
                 "give a SavedModel that `stml-tf export` wrote"
             )
@@ -87,12 +88,12 @@ class Embedder:
             Float32 `[batch, dim]`; L2-normalised if the network was exported so.
 
         Raises:
-            ValueError: If an embedding holds NaN or infinity.
+            UserError: If an embedding holds NaN or infinity.
         """
         # An export may give float16.
         embeddings = self._signature(pixels=tf.constant(pixels))["embedding"].numpy().astype(np.float32, copy=False)
         if not np.isfinite(embeddings).all():
-            raise ValueError(f"{self.path} gives embeddings that hold NaN or infinity: the network cannot be used")
+            raise UserError(f"{self.path} gives embeddings that hold NaN or infinity: the network cannot be used")
         return embeddings
 
     def embed_images(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
 _LEAST_COSINE = 0.99
@@ -59,7 +60,7 @@ def require_same_directions(embeddings: np.ndarray, int8_embeddings: np.ndarray)
     lengths = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(int8_embeddings, axis=1)
     cosines = (embeddings * int8_embeddings).sum(axis=1) / np.maximum(lengths, 1e-12)
     if not cosines.min() > _LEAST_COSINE:
-        raise ValueError(
+        raise UserError(
             f"8-bit weights change this network too much: the cosine between the embeddings of an image falls to "
             f"{cosines.min():.4f} ({cosines.mean():.4f} on average over {len(cosines)} images), and must stay above "
             f"{_LEAST_COSINE}. Export it without --quantize; --dtype float16 makes the embeddings smaller."

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from stml_tf.errors import UserError
+
 _BLOCK = 1 << 20
 
 
@@ -25,17 +27,17 @@ def require_saved_model(folder: Path) -> Path:
     """What `find_saved_model` finds.
 
     Raises:
-        ValueError: If it finds nothing.
+        UserError: If it finds nothing.
     """
     found = find_saved_model(folder)
     if found is not None:
         return found
     if (folder / "checkpoints").is_dir():
-        raise ValueError(
+        raise UserError(
             f"{folder} is the folder of a run, not a SavedModel: write one with "
             f"`stml-tf export {folder} saved_models/NAME`, and give that folder."
         )
-    raise ValueError(
+    raise UserError(
         f"{folder} is no SavedModel: neither it nor a numbered folder in it holds saved_model.pb. "
         "Give a folder that `stml-tf export` wrote, such as saved_models/birds or saved_models/birds/1."
     )
@@ -64,12 +66,12 @@ def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
         product: What was made, for the message.
 
     Raises:
-        ValueError: If there is no model, or another one.
+        UserError: If there is no model, or another one.
     """
     saved_model = require_saved_model(folder)
     found = fingerprint(saved_model)
     if found != expected:
-        raise ValueError(
+        raise UserError(
             f"{product} was made by another model (fingerprint {expected[:12]}) than {saved_model} ({found[:12]}): "
             "give the one that made it, or make it anew with this one"
         )

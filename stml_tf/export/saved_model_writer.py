@@ -15,6 +15,7 @@ import stml_tf
 from stml_tf.data.decoding import decode
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.transforms import evaluation_view
+from stml_tf.errors import UserError
 from stml_tf.export.model_card import render_model_card
 from stml_tf.export.quantization import Int8Network
 from stml_tf.tensor import Tensor
@@ -61,17 +62,17 @@ def export_saved_model(
         The version's folder, such as `out_dir/1`. An existing version is never overwritten.
 
     Raises:
-        ValueError: `size` or `batch_size` is below 1, or `resize` below `size`.
+        UserError: `size` or `batch_size` is below 1, or `resize` below `size`.
     """
     resize = resize or size
     network = student if isinstance(student, Int8Network) else embedding_network(student)
     embedding_dim = int(network.output_shape[-1])
     if size < 1:
-        raise ValueError(f"Cannot export: size must be 1 or more, but {size} was given.")
+        raise UserError(f"Cannot export: size must be 1 or more, but {size} was given.")
     if batch_size < 1:
-        raise ValueError(f"Cannot export: batch_size must be 1 or more, but {batch_size} was given.")
+        raise UserError(f"Cannot export: batch_size must be 1 or more, but {batch_size} was given.")
     if resize < size:
-        raise ValueError(f"Cannot export: resize must be at least size = {size}, but {resize} was given.")
+        raise UserError(f"Cannot export: resize must be at least size = {size}, but {resize} was given.")
 
     def embed(images: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         def view(image: Tensor) -> Tensor:

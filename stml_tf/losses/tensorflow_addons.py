@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from stml_tf.errors import UserError
 from stml_tf.losses.options import require_known
 from stml_tf.registry import ADDONS_PREFIX
 from stml_tf.tensor import Tensor
@@ -36,7 +37,7 @@ class TensorFlowAddonsLoss(keras.losses.Loss):
         options: Its further arguments, such as `{"margin": 0.5}`.
 
     Raises:
-        ValueError: tensorflow-addons cannot be had here, or has no such function or option.
+        UserError: tensorflow-addons cannot be had here, or has no such function or option.
     """
 
     def __init__(self, function: str, options: Mapping[str, Any] | None = None, name: str | None = None) -> None:
@@ -67,7 +68,7 @@ def _losses_module(name: str) -> ModuleType:
     wanted = f'The loss "{ADDONS_PREFIX}{name}" needs tensorflow-addons'
     if sys.version_info[:2] > LAST_PYTHON:
         here = ".".join(map(str, sys.version_info[:2]))
-        raise ValueError(
+        raise UserError(
             f"{wanted}, which exists for Python up to {'.'.join(map(str, LAST_PYTHON))}; this is Python {here}. "
             f"Choose a native loss instead, such as triplet or lifted_structure."
         )
@@ -77,7 +78,7 @@ def _losses_module(name: str) -> ModuleType:
             warnings.simplefilter("ignore")
             return import_module("tensorflow_addons.losses")
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"{wanted} and tf-keras, but {error.name} is not installed. Install both with pip install "
             f"'stml-tf[addons]', or choose a native loss instead, such as triplet or lifted_structure."
         ) from error

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
 
@@ -23,13 +24,13 @@ class EmbeddingMemory(layers.Layer):
         embeddings: `[size, dim]` float32 variable, not trained, saved with the model.
 
     Raises:
-        ValueError: If `size` is below 1.
+        UserError: If `size` is below 1.
     """
 
     def __init__(self, size: int, dim: int, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
         if size < 1:
-            raise ValueError(f"A memory of {size} embeddings given: it must hold at least 1.")
+            raise UserError(f"A memory of {size} embeddings given: it must hold at least 1.")
         self.size = size
         self.dim = dim
         self.embeddings = self.add_weight(

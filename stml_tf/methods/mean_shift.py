@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from stml_tf.errors import UserError
 from stml_tf.losses import mean_shift_loss
 from stml_tf.methods.embedding_memory import EmbeddingMemory
 from stml_tf.methods.two_views import TwoViewModel
@@ -26,7 +27,7 @@ class MeanShiftModel(TwoViewModel):
         momentum: Share of the teacher that stays at each step, in [0, 1).
 
     Raises:
-        ValueError: If a setting is out of range.
+        UserError: If a setting is out of range.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class MeanShiftModel(TwoViewModel):
     ) -> None:
         super().__init__(student, momentum=momentum, **kwargs)
         if not 1 <= top_k <= memory_size:
-            raise ValueError(f"top_k={top_k} must be from 1 to the memory's {memory_size} embeddings.")
+            raise UserError(f"top_k={top_k} must be from 1 to the memory's {memory_size} embeddings.")
         width = student.output_shape[1][-1]
         self.hidden_dim = hidden_dim
         self.top_k = top_k

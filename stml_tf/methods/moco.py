@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from stml_tf.errors import UserError
 from stml_tf.losses import info_nce_loss
 from stml_tf.methods.embedding_memory import EmbeddingMemory
 from stml_tf.methods.two_views import TwoViewModel
@@ -26,7 +27,7 @@ class MoCoModel(TwoViewModel):
         momentum: Share of the teacher that stays at each step, in [0, 1).
 
     Raises:
-        ValueError: If a setting is out of range.
+        UserError: If a setting is out of range.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class MoCoModel(TwoViewModel):
     ) -> None:
         super().__init__(student, momentum=momentum, **kwargs)
         if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+            raise UserError(f"temperature={temperature} must be above 0.")
         self.temperature = temperature
         self.memory = EmbeddingMemory(memory_size, student.output_shape[1][-1], name="queue")
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from stml_tf.errors import UserError
 from stml_tf.losses.geometry import squared_distances
 from stml_tf.tensor import Tensor
 
@@ -35,16 +36,16 @@ def self_taught_similarity(
         Pairwise similarity, contextual similarity (symmetric), and their mean, each `[batch, batch]` float32.
 
     Raises:
-        ValueError: If `num_neighbors` is below 1 or above the batch, or `sigma` is not positive.
+        UserError: If `num_neighbors` is below 1 or above the batch, or `sigma` is not positive.
     """
     batch = teacher_embeddings.shape[0]
     if num_neighbors < 1 or (batch is not None and num_neighbors > batch):
-        raise ValueError(
+        raise UserError(
             f"num_neighbors={num_neighbors} must be between 1 and the {batch} rows of the batch; "
             "lower num_neighbors or raise the batch size."
         )
     if not sigma > 0:
-        raise ValueError(f"sigma={sigma} must be positive.")
+        raise UserError(f"sigma={sigma} must be positive.")
     teacher_embeddings = ops.stop_gradient(ops.cast(teacher_embeddings, "float32"))
     pairwise = pairwise_similarity(teacher_embeddings, sigma=sigma)
     contextual = contextual_similarity(pairwise, image_ids, num_neighbors=num_neighbors)

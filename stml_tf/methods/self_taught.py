@@ -11,6 +11,7 @@ from keras import ops
 
 from stml_tf.distribution.accumulation import embed_in_pieces, forward
 from stml_tf.distribution.replicas import gather_rows
+from stml_tf.errors import UserError
 from stml_tf.losses.geometry import relative_distances
 from stml_tf.losses.relaxed_contrastive import relaxed_contrastive
 from stml_tf.losses.self_distillation import self_distillation
@@ -45,7 +46,7 @@ class SelfTaughtModel(StudentTeacherModel):
         logged: Names of what `train_step` logs, for those who write another.
 
     Raises:
-        ValueError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
+        UserError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class SelfTaughtModel(StudentTeacherModel):
     ) -> None:
         super().__init__(student, momentum=momentum, teacher_start=teacher_start, logged=logged, **kwargs)
         if teacher_update not in ("after", "before"):
-            raise ValueError(f'The teacher moves "after" or "before" the optimizer\'s step, not {teacher_update!r}.')
+            raise UserError(f'The teacher moves "after" or "before" the optimizer\'s step, not {teacher_update!r}.')
         if accumulate < 1:
-            raise ValueError(f"accumulate={accumulate} must be 1 or more pieces.")
+            raise UserError(f"accumulate={accumulate} must be 1 or more pieces.")
         self.num_neighbors = num_neighbors
         self.sigma = sigma
         self.delta = delta

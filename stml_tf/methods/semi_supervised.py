@@ -13,6 +13,7 @@ from keras import ops
 
 from stml_tf.distribution.accumulation import forward
 from stml_tf.distribution.replicas import gather_rows
+from stml_tf.errors import UserError
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, with_true_relations
 from stml_tf.methods.self_taught import SELF_TAUGHT_LOGS, SelfTaughtModel, positive_share
 from stml_tf.tensor import Tensor
@@ -52,7 +53,7 @@ class SemiSupervisedModel(SelfTaughtModel):
         **kwargs: Further arguments of `SelfTaughtModel`.
 
     Raises:
-        ValueError: If `num_labeled`, `weight`, `warmup_steps` or an argument of `SelfTaughtModel` is out of range.
+        UserError: If `num_labeled`, `weight`, `warmup_steps` or an argument of `SelfTaughtModel` is out of range.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class SemiSupervisedModel(SelfTaughtModel):
     ) -> None:
         super().__init__(student, logged=("supervised", *(SELF_TAUGHT_LOGS if weight else ())), **kwargs)
         if num_labeled < 1 or weight < 0 or warmup_steps < 0:
-            raise ValueError(
+            raise UserError(
                 f"num_labeled={num_labeled}, weight={weight} and warmup_steps={warmup_steps} given; they must be at "
                 "least 1, 0 and 0."
             )

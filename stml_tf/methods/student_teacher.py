@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from stml_tf.distribution.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
+from stml_tf.errors import UserError
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
 from stml_tf.models.keras_settings import require_keras_settings
 from stml_tf.tensor import Tensor
@@ -25,7 +26,7 @@ class StudentTeacherModel(keras.Model):
         logged: Names of what `train_step` logs, beside "loss" and "gradient_norm".
 
     Raises:
-        ValueError: If `momentum` or `teacher_start` is out of range, or Keras is set to what the method cannot train
+        UserError: If `momentum` or `teacher_start` is out of range, or Keras is set to what the method cannot train
             with.
     """
 
@@ -41,7 +42,7 @@ class StudentTeacherModel(keras.Model):
         require_keras_settings()
         super().__init__(**kwargs)
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must be at least 0 and below 1.")
+            raise UserError(f"momentum={momentum} must be at least 0 and below 1.")
         self.student = student
         self.teacher = build_teacher(student, start=teacher_start)
         self.momentum = momentum

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from stml_tf.distribution.replicas import gather_rows
+from stml_tf.errors import UserError
 from stml_tf.methods.student_teacher import StudentTeacherModel
 from stml_tf.models.heads import AUXILIARY_HEAD
 from stml_tf.tensor import Tensor
@@ -27,7 +28,7 @@ class TwoViewModel(StudentTeacherModel):
         momentum: Share of the teacher that stays at each step, in [0, 1).
 
     Raises:
-        ValueError: If `momentum` is out of range; from `fit`, if there are not two views.
+        UserError: If `momentum` is out of range; from `fit`, if there are not two views.
     """
 
     def __init__(self, student: keras.Model, *, momentum: float = 0.99, **kwargs: Any) -> None:
@@ -48,7 +49,7 @@ class TwoViewModel(StudentTeacherModel):
     def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         views, _ = data
         if views.shape[1] != 2:
-            raise ValueError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
+            raise UserError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
         targets = gather_rows(self.teacher(views[:, 1], training=True))
         with tf.GradientTape() as tape:
             _, projections = self.student(views[:, 0], training=True)

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import keras
 
+from stml_tf.errors import UserError
+
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -13,10 +15,10 @@ def computing_in(precision: str) -> Iterator[None]:
     """Layers built within compute in this precision; layers that name one themselves, as heads do, keep it.
 
     Raises:
-        ValueError: If it is none of the three.
+        UserError: If it is none of the three.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"The precision is one of {', '.join(PRECISIONS)}, not {precision!r}.")
+        raise UserError(f"The precision is one of {', '.join(PRECISIONS)}, not {precision!r}.")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

@@ -6,6 +6,7 @@ The head stands where `build_student` has `g`, so the same teacher follows it.
 import keras
 from keras import layers
 
+from stml_tf.errors import UserError
 from stml_tf.models.heads import AUXILIARY_HEAD
 from stml_tf.models.student import pooled_backbone
 
@@ -38,10 +39,10 @@ def build_projection_student(
         normalised. The projection is trained; the embedding is evaluated and exported.
 
     Raises:
-        ValueError: If the backbone or `embedding` is unknown, the weights do not fit, or a width is below 1.
+        UserError: If the backbone or `embedding` is unknown, the weights do not fit, or a width is below 1.
     """
     if embedding not in ("projection", "features"):
-        raise ValueError(f'The embedding is the "projection" or the "features" below it, not {embedding!r}.')
+        raise UserError(f'The embedding is the "projection" or the "features" below it, not {embedding!r}.')
     images, features = pooled_backbone(
         backbone,
         weights=weights,
@@ -72,10 +73,10 @@ def build_mlp(
     """A dense layer, BatchNorm on request, ReLU, and a dense layer: `[batch, input_dim]` to `[batch, output_dim]`.
 
     Raises:
-        ValueError: If a width is below 1.
+        UserError: If a width is below 1.
     """
     if hidden_dim < 1 or output_dim < 1:
-        raise ValueError(f"An MLP of widths {hidden_dim} and {output_dim} given: both must be at least 1.")
+        raise UserError(f"An MLP of widths {hidden_dim} and {output_dim} given: both must be at least 1.")
     # float32 under mixed precision too, as the heads of `build_student` are.
     norm = []
     if batch_norm:

@@ -9,6 +9,7 @@ import h5py
 import keras
 from keras import layers
 
+from stml_tf.errors import UserError
 from stml_tf.models.backbones.by_name import build_backbone, load_weights_file
 from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD, build_head
 
@@ -38,13 +39,13 @@ def build_student(
         take, to `(f [batch, embedding_dim], g [batch, teacher_dim])`, float32, not normalised.
 
     Raises:
-        ValueError: If the backbone is unknown, its weights do not fit, or a width is below 1.
+        UserError: If the backbone is unknown, its weights do not fit, or a width is below 1.
     """
     if embedding_dim < 1 or teacher_dim < 1:
-        raise ValueError(f"embedding_dim={embedding_dim} and teacher_dim={teacher_dim} must be at least 1.")
+        raise UserError(f"embedding_dim={embedding_dim} and teacher_dim={teacher_dim} must be at least 1.")
     saved_widths = _saved_head_widths(weights)
     if saved_widths not in (None, (embedding_dim, teacher_dim)):
-        raise ValueError(
+        raise UserError(
             f"{weights} holds a student with embedding_dim={saved_widths[0]} and teacher_dim={saved_widths[1]}: set "
             f"these in place of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
         )

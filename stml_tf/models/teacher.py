@@ -5,6 +5,7 @@ Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXi
 
 import keras
 
+from stml_tf.errors import UserError
 from stml_tf.models.heads import AUXILIARY_HEAD
 
 
@@ -26,10 +27,10 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
         trainable weights.
 
     Raises:
-        ValueError: If `start` is neither of the two.
+        UserError: If `start` is neither of the two.
     """
     if start not in ("student", "independent"):
-        raise ValueError(f'The teacher starts from "student" or "independent", not from {start!r}.')
+        raise UserError(f'The teacher starts from "student" or "independent", not from {start!r}.')
     source = auxiliary_network(student)
     teacher = keras.models.clone_model(source)
     own_head = teacher.get_layer(AUXILIARY_HEAD).get_weights()

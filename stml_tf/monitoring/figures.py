@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import nearest_neighbors
 
 __all__ = ["figure_to_png", "learning_figure", "pick_queries", "retrieval_figure", "save_figure"]
@@ -168,7 +169,7 @@ def pick_queries(labels: Any, count: int, seed: int) -> np.ndarray:
     classes, sizes = np.unique(labels, return_counts=True)
     classes = classes[sizes > 1]
     if not len(classes):
-        raise ValueError(f"none of the {len(labels)} images shares its class with another: there is nothing to look up")
+        raise UserError(f"none of the {len(labels)} images shares its class with another: there is nothing to look up")
     random = np.random.default_rng(seed)
     chosen = random.permutation(classes)[:count]
     return np.array([random.choice(np.flatnonzero(labels == one)) for one in chosen], np.int64)

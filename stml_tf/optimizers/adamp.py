@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from stml_tf.errors import UserError
+
 
 @keras.saving.register_keras_serializable(package="stml_tf")
 class AdamP(keras.optimizers.Optimizer):
@@ -41,7 +43,7 @@ class AdamP(keras.optimizers.Optimizer):
         **kwargs: what every Keras optimizer takes, such as `clipnorm`.
 
     Raises:
-        ValueError: an argument lies outside its range.
+        UserError: an argument lies outside its range.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class AdamP(keras.optimizers.Optimizer):
             ("wd_ratio", wd_ratio, "in [0, 1]", 0 <= wd_ratio <= 1),
         ):
             if not within:
-                raise ValueError(f"AdamP: {argument} must be {allowed}, but {value} was given.")
+                raise UserError(f"AdamP: {argument} must be {allowed}, but {value} was given.")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2

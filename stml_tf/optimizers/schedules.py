@@ -6,6 +6,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from stml_tf.errors import UserError
+
 SCHEDULES = ("cosine", "constant")
 PACES = ("epoch", "step")
 
@@ -27,7 +29,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         by: change the rate each "epoch" or each "step".
 
     Raises:
-        ValueError: an argument lies outside its range.
+        UserError: an argument lies outside its range.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
             ("by", by, f"one of {', '.join(PACES)}", by in PACES),
         ):
             if not within:
-                raise ValueError(f"EpochSchedule: {argument} must be {allowed}, but {value!r} was given.")
+                raise UserError(f"EpochSchedule: {argument} must be {allowed}, but {value!r} was given.")
         super().__init__()
         self.learning_rate = learning_rate
         self.name = name

@@ -130,6 +130,11 @@ def prepare(
     catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress)
     data = training_data(recipe, catalog)
     test, num_queries = catalog.test_set()
+    # Before anything is written: what cannot be built leaves no folder behind.
+    with strategy.scope(), trial(dry_run) as left_undone:
+        model = build_model(recipe, steps_per_epoch=data.batches.steps_per_epoch, num_classes=data.num_classes)
+    for what in left_undone:
+        say(console, f"Training would {what}.")
     seen = ""
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
@@ -140,10 +145,6 @@ def prepare(
         recipe=recipe.model_dump(),
         images=[seen, [bad.index for bad in unreadable]],
     )
-    with strategy.scope(), trial(dry_run) as left_undone:
-        model = build_model(recipe, steps_per_epoch=data.batches.steps_per_epoch, num_classes=data.num_classes)
-    for what in left_undone:
-        say(console, f"Training would {what}.")
     return Run(
         recipe=recipe,
         folder=folder,

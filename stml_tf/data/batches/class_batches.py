@@ -7,6 +7,7 @@ arXiv 1503.03832, section 3.2; as in `NeighborBatches`, seed and epoch decide ev
 import numpy as np
 
 from stml_tf.data.batches.neighbor_batches import NeighborBatches
+from stml_tf.errors import UserError
 
 
 class ClassBatches:
@@ -39,7 +40,7 @@ class ClassBatches:
     ) -> None:
         self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         if len(self.members) < classes_per_batch:
-            raise ValueError(
+            raise UserError(
                 f"Batches of {classes_per_batch} classes cannot be drawn from {len(self.members)} labelled classes: "
                 "lower the classes in a batch, or label images of more."
             )

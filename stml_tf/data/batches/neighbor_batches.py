@@ -6,6 +6,8 @@ Every choice is a pure function of the seed and the epoch, so a training that go
 
 import numpy as np
 
+from stml_tf.errors import UserError
+
 
 class NeighborBatches:
     """Batches of `batch_size` images: `batch_size / num_neighbors` queries, each with its neighbours.
@@ -34,9 +36,9 @@ class NeighborBatches:
         steps_per_epoch: int | None = None,
     ) -> None:
         if num_neighbors < 1 or batch_size % num_neighbors:
-            raise ValueError(f"The batch size {batch_size} must be a multiple of num_neighbors={num_neighbors}.")
+            raise UserError(f"The batch size {batch_size} must be a multiple of num_neighbors={num_neighbors}.")
         if batch_size > num_images:
-            raise ValueError(
+            raise UserError(
                 f"A batch of {batch_size} images cannot be drawn from {num_images}: lower the batch size or add images."
             )
         self.num_images = num_images

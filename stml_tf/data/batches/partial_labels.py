@@ -3,6 +3,7 @@
 import numpy as np
 
 from stml_tf.data.catalog import ImageSet
+from stml_tf.errors import UserError
 
 
 def part_by_labels(
@@ -23,12 +24,12 @@ def part_by_labels(
         monitoring alone.
 
     Raises:
-        ValueError: the images have no labels, not exactly one of the two is given, or one part would be empty.
+        UserError: the images have no labels, not exactly one of the two is given, or one part would be empty.
     """
     if images.labels is None:
-        raise ValueError("cannot keep a part of the labels: these images have none; give one folder a class")
+        raise UserError("cannot keep a part of the labels: these images have none; give one folder a class")
     if (labeled_classes is None) == (labeled_fraction is None):
-        raise ValueError(
+        raise UserError(
             f"labeled_classes is {labeled_classes} and labeled_fraction is {labeled_fraction}, but exactly one of them "
             "says which labels are kept: set the other to null"
         )
@@ -42,7 +43,7 @@ def part_by_labels(
             members = np.flatnonzero(images.labels == label)
             known[members[_evenly(len(members), labeled_fraction)]] = True
     if known.all():
-        raise ValueError(
+        raise UserError(
             f"labeled_classes is {labeled_classes} and labeled_fraction is {labeled_fraction}, which leaves none of "
             f"the {len(images)} training images without a label: keep fewer labels"
         )

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 from stml_tf.dry_run import would_have_to
+from stml_tf.errors import UserError
 
 
 def extract(archive: Path, held: str) -> Path:
@@ -27,7 +28,7 @@ def extract(archive: Path, held: str) -> Path:
         Where it lies: `held` beside `archive`.
 
     Raises:
-        ValueError: the archive is damaged, locked, or does not hold what is wanted.
+        UserError: the archive is damaged, locked, or does not hold what is wanted.
     """
     target = archive.parent / held
     if target.exists():
@@ -39,7 +40,7 @@ def extract(archive: Path, held: str) -> Path:
         _unpack(archive, Path(partial))
         if not unpacked.exists():
             found = ", ".join(sorted(entry.name for entry in Path(partial).iterdir())[:8]) or "nothing"
-            raise ValueError(
+            raise UserError(
                 f"{archive} should hold {held}, but holds {found}: it is another archive, or extract it yourself"
             )
         try:
@@ -57,7 +58,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         shutil.unpack_archive(archive, folder, **options)
     except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{archive} cannot be extracted ({error}): it is incomplete, damaged or locked; download it again, or "
             "extract it yourself"
         ) from error

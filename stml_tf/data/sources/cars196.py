@@ -13,6 +13,7 @@ import numpy as np
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.sources.published import Publication, refuse_incomplete
 from stml_tf.data.sources.published_source import PublishedSource
+from stml_tf.errors import UserError
 
 CARS196 = Publication(
     title="Cars196",
@@ -36,7 +37,7 @@ def load_cars196(data_dir: Path | None, *, expected: Mapping[str, int] = CARS196
         expected: how many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        ValueError: the data set is missing, damaged or not whole.
+        UserError: the data set is missing, damaged or not whole.
     """
     annotations_file, folder = CARS196.find(data_dir)
     paths, labels, class_names = _read_annotations(annotations_file)
@@ -54,7 +55,7 @@ def _read_annotations(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...
         labels = annotations["class"].astype(np.int64) - 1
         return paths, labels, tuple(str(name) for name in found["class_names"])
     except Exception as error:  # a damaged file makes scipy raise nearly anything
-        raise ValueError(
+        raise UserError(
             f"{path} is not the annotations file of {CARS196.title} ({error!r}): it needs `annotations` with "
             f"relative_im_path and class, and `class_names`. {CARS196.advice}"
         ) from error

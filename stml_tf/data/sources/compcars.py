@@ -10,6 +10,7 @@ from pathlib import Path
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.published import Publication, by_class
 from stml_tf.data.sources.published_source import PublishedSource
+from stml_tf.errors import UserError
 
 COMPCARS = Publication(
     title="CompCars",
@@ -31,12 +32,12 @@ def load_compcars(data_dir: Path | None) -> Catalog:
         data_dir: the folder that holds `data/image`, or the folder above it, named CompCars.
 
     Raises:
-        ValueError: the data set is missing, or holds no images.
+        UserError: the data set is missing, or holds no images.
     """
     (folder,) = COMPCARS.find(data_dir)
     cars = sorted(folder.glob("*/*/*/*.jpg"))
     if not cars:
-        raise ValueError(f"{folder} holds no images MAKE/MODEL/YEAR/*.jpg. {COMPCARS.advice}")
+        raise UserError(f"{folder} holds no images MAKE/MODEL/YEAR/*.jpg. {COMPCARS.advice}")
     models = ["/".join(path.relative_to(folder).parts[:2]) for path in cars]
     return Catalog(COMPCARS.title, by_class(cars, models), None)
 

@@ -17,6 +17,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
+from stml_tf.errors import UserError
 
 # Letters with case or of one form, digits and numbers, mathematical, currency and other symbols. Modifier letters and
 # free-standing accents are left out: many of them are the same few dots and dashes.
@@ -61,7 +62,7 @@ def load_glyphs(
         view of one), ordered by class, with labels and Unicode names of the classes. No class trains and tests.
 
     Raises:
-        ValueError: a number is too small, or there are fewer characters than `num_classes`.
+        UserError: a number is too small, or there are fewer characters than `num_classes`.
     """
     for name, value, least in (
         ("num_classes", num_classes, 2),
@@ -70,10 +71,10 @@ def load_glyphs(
         ("seed", seed, 0),
     ):
         if value < least:
-            raise ValueError(f"{name} is {value}, but the glyphs need at least {least}")
+            raise UserError(f"{name} is {value}, but the glyphs need at least {least}")
     characters = _distinct_characters()
     if num_classes > len(characters):
-        raise ValueError(
+        raise UserError(
             f"num_classes is {num_classes}, but there are {len(characters)} characters that look different from each "
             f"other and exist in {_MIN_FONTS} or more fonts; ask for {len(characters)} at most, or for more instances"
         )

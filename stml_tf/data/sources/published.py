@@ -10,6 +10,7 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.archives import extract
+from stml_tf.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Publication:
             The path of each part, in the order of `parts`.
 
         Raises:
-            ValueError: a part is missing; the message says where to get the data set and where to put it.
+            UserError: a part is missing; the message says where to get the data set and where to put it.
         """
         if data_dir is None:
-            raise ValueError(f"{self.title} is read from disk: say where with --data-dir DIR. {self.advice}")
+            raise UserError(f"{self.title} is read from disk: say where with --data-dir DIR. {self.advice}")
         if data_dir.is_file():
             data_dir = self.folder_of(data_dir)
         roots = (data_dir, data_dir / self.folder)
@@ -60,20 +61,20 @@ class Publication:
                 return self._parts_in(root)
         nearest = min(roots, key=lambda root: self._parts_in(root).count(None))
         lacking = [places[0] for places, path in zip(self.parts, self._parts_in(nearest), strict=True) if path is None]
-        raise ValueError(f"{self.title} is not in {data_dir}: {nearest} lacks {', '.join(lacking)}. {self.advice}")
+        raise UserError(f"{self.title} is not in {data_dir}: {nearest} lacks {', '.join(lacking)}. {self.advice}")
 
     def folder_of(self, archive: Path) -> Path:
         """The data folder that a downloaded archive lies in.
 
         Raises:
-            ValueError: it is no archive of this data set.
+            UserError: it is no archive of this data set.
         """
         for name in self.archives:
             parts = Path(name).parts
             if archive.absolute().parts[-len(parts) :] == parts:
                 return archive.absolute().parents[len(parts) - 1]
         names = " or ".join(dict.fromkeys(Path(name).name for name in self.archives))
-        raise ValueError(
+        raise UserError(
             f"{archive} is no archive of {self.title}: give {names}, under the name that it is published by, or a "
             f"folder. {self.advice}"
         )
@@ -99,7 +100,7 @@ def refuse_incomplete(catalog: Catalog, expected: Mapping[str, int], *, origin: 
         origin: where the catalog was read from, for the message.
 
     Raises:
-        ValueError: something is short or in excess.
+        UserError: something is short or in excess.
     """
     found = count(catalog)
     wrong = [
@@ -111,7 +112,7 @@ def refuse_incomplete(catalog: Catalog, expected: Mapping[str, int], *, origin: 
         return catalog
     absent = next((path for images in _sets(catalog).values() for path in images.images if not _is_there(path)), None)
     example = f"; {absent} is missing" if absent else ""
-    raise ValueError(
+    raise UserError(
         f"{catalog.name} in {origin} is not whole: {'; '.join(wrong)}{example}. Remove what is there, and extract or "
         "download it again."
     )
@@ -135,12 +136,12 @@ def read_rows(path: Path, *, columns: int, skip: int = 0) -> list[list[str]]:
         skip: lines at the beginning that are no rows.
 
     Raises:
-        ValueError: a line has fewer words.
+        UserError: a line has fewer words.
     """
     rows = [line.split(maxsplit=columns - 1) for line in path.read_text(encoding="utf-8").splitlines()[skip:]]
     for number, row in enumerate(rows, start=skip + 1):
         if len(row) != columns:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: {' '.join(row)!r} found, {columns} words expected; the file is damaged, so "
                 "extract or download it again"
             )

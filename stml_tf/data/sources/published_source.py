@@ -64,5 +64,5 @@ class PublishedSource:
                 download=download,
                 **{"expected": self.publication.counts, **options},
             )
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{str(error).rstrip('.')}. {self.publication.advice}") from error

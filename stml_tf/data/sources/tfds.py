@@ -11,6 +11,7 @@ import numpy as np
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.sources.published import refuse_incomplete
 from stml_tf.dry_run import would_have_to
+from stml_tf.errors import UserError
 
 
 def load_tfds(
@@ -36,7 +37,7 @@ def load_tfds(
         A catalog of encoded images. Images without a class are left out.
 
     Raises:
-        ValueError: the package tensorflow-datasets is not installed, the data set is unknown, is no image
+        UserError: the package tensorflow-datasets is not installed, the data set is unknown, is no image
             classification set, is not there or cannot be fetched, or is not whole.
     """
     builder = _prepared_builder(dataset, data_dir, download=download)
@@ -53,7 +54,7 @@ def _import_tfds() -> Any:
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"TensorFlow Datasets is needed and cannot be imported ({error}): "
             "pip install tensorflow-datasets importlib_resources"
         ) from error
@@ -66,7 +67,7 @@ def _prepared_builder(dataset: str, data_dir: Path | None, *, download: bool) ->
         builder = tfds.builder(dataset, data_dir=data_dir)
     except ValueError as error:
         # The whole message lists every data set there is.
-        raise ValueError(
+        raise UserError(
             f"TensorFlow Datasets cannot open {dataset!r}: {str(error).splitlines()[0]} Its names are listed at "
             "https://www.tensorflow.org/datasets/catalog/overview"
         ) from error
@@ -75,9 +76,9 @@ def _prepared_builder(dataset: str, data_dir: Path | None, *, download: bool) ->
         try:
             builder.download_and_prepare()
         except Exception as error:  # no network, a page that is gone, a changed file: anything may be raised
-            raise ValueError(f"TensorFlow Datasets could not fetch {dataset}: {error}") from error
+            raise UserError(f"TensorFlow Datasets could not fetch {dataset}: {error}") from error
     elif not builder.is_prepared():
-        raise ValueError(
+        raise UserError(
             f"TensorFlow Datasets has no copy of {dataset} in {builder.data_dir}: add --download to fetch it, or say "
             "with --data-dir where the copies are"
         )
@@ -91,7 +92,7 @@ def _image_and_label(builder: Any, label: str | None) -> tuple[str, str]:
     image, label = ("image", label) if label else builder.info.supervised_keys or ("image", "label")
     is_image = image in known and isinstance(known[image], features.Image)
     if not (is_image and label in known and isinstance(known[label], features.ClassLabel)):
-        raise ValueError(
+        raise UserError(
             f"{builder.name} is no image classification set: an image and a class label are needed, and it has "
             f"{', '.join(known)}"
         )
