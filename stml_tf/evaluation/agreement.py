@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 __all__ = ["mean_agreement", "pseudo_label_agreement"]
 
@@ -26,6 +25,8 @@ def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> floa
     Raises:
         ValueError: If the shapes do not fit.
     """
+    from sklearn.metrics import average_precision_score  # slow to import
+
     similarity, labels, image_ids = np.asarray(similarity), np.asarray(labels), np.asarray(image_ids)
     if labels.ndim != 1 or similarity.shape != (len(labels), len(labels)) or image_ids.shape != labels.shape:
         raise ValueError(

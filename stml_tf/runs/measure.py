@@ -37,23 +37,14 @@ def embed_test_images(run: Run) -> np.ndarray:
     return embed_images(run.recipe, run.embedding_network, run.test, normalize=run.recipe.evaluation.normalize)
 
 
-def measure_before(run: Run) -> dict[str, dict[str, float | int]]:
-    """Measure what the raw pixels and the untrained student reach. Without test images there is nothing to measure.
-
-    A run that is resumed takes the embeddings that it remembers from its beginning.
-    """
-    if run.test is None:
-        return {}
-    before = embeddings_before(run)
+def measure_pixels(run: Run) -> dict[str, float | int]:
+    """Measure what the raw pixels of a run's test images reach, with no network at all."""
     pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test))
-    return {
-        "raw pixels": retrieval(run.recipe, pixels, run.test, run.num_queries),
-        "before training": retrieval(run.recipe, before, run.test, run.num_queries),
-    }
+    return retrieval(run.recipe, pixels, run.test, run.num_queries)
 
 
 def embeddings_before(run: Run) -> np.ndarray:
-    """Embed the test images before the first step, once in a run; later, return what that gave."""
+    """Embed the test images before the first step; a run that is resumed remembers them from its beginning."""
     return run.folder.remember("before_training", lambda: embed_test_images(run))
 
 

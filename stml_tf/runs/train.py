@@ -19,7 +19,7 @@ from stml_tf.runs.export import export_student
 from stml_tf.runs.fit import checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
-from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_before, retrieval
+from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, retrieval
 from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
@@ -124,7 +124,11 @@ def train_recipe(
     wait_until_all_resume_from(
         run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers("before_training")
     )
-    results = measure_before(run)
+    results = {}
+    if run.test:
+        before = embeddings_before(run)
+        # Test images that cannot be measured are found out now; pixels can wait until training is over.
+        results["before training"] = retrieval(recipe, before, run.test, run.num_queries)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
@@ -133,8 +137,9 @@ def train_recipe(
     after = embed_test_images(run) if run.test else None  # the last work that workers share
     if is_chief():
         if run.test:
+            results = {"raw pixels": measure_pixels(run), **results}
             results["after training"] = retrieval(recipe, after, run.test, run.num_queries)
-            draw_retrieval(run, summaries, before=embeddings_before(run), after=after)
+            draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
         metrics = results.get("after training", {})
         saved_model = export_student(recipe, run.model.student, saved_models / recipe.name, metrics)

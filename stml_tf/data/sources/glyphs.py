@@ -116,16 +116,16 @@ def _distinct_characters() -> tuple[str, ...]:
         if unicodedata.category(chr(point)) in _CATEGORIES
         and sum(point in points for points in coverage.values()) >= _MIN_FONTS
     ]
-    shared = np.zeros((len(candidates), len(candidates)), np.int8)
-    alike = np.zeros_like(shared)
+    exists = np.array([[ord(character) in points for character in candidates] for points in coverage.values()])
+    shared = exists.T.astype(np.float32) @ exists.astype(np.float32)
+    alike = np.zeros(shared.shape, np.int8)
     blank = np.zeros(len(candidates), bool)
-    for file, points in coverage.items():
-        here = np.flatnonzero([ord(character) in points for character in candidates])
+    for file, here in zip(coverage, map(np.flatnonzero, exists), strict=True):
         drawings = np.stack([_compared_drawing(file, candidates[index]) for index in here])
         norms = np.einsum("ij,ij->i", drawings, drawings)
         distances = norms[:, None] + norms - 2 * (drawings @ drawings.T)
-        shared[np.ix_(here, here)] += 1
-        alike[np.ix_(here, here)] += distances <= _SAME_DRAWING * np.minimum(norms[:, None], norms)
+        some, others = np.nonzero(distances <= _SAME_DRAWING * np.minimum(norms[:, None], norms))
+        alike[here[some], here[others]] += 1  # few of the pairs
         blank[here] |= norms == 0
     coincide = 2 * alike > shared
     kept: list[int] = []
