@@ -109,6 +109,8 @@ def _rotate_and_shift(pixels: Tensor, draws: Tensor, *, rotation: float, shift: 
 
 def _random_crop(pixels: Tensor, draws: Tensor, *, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """Cut a box of random area, shape and place; a box that would stick out is cut down to the image."""
+    # `tf.image.stateless_sample_distorted_bounding_box` draws other boxes: on 64 x 96 pixels, for shares of 0.16 to 1,
+    # they cover 0.40 of the image on average and these 0.54; for 0.9 to 1 it finds none and returns the whole image.
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     area = tf.cast(height * width, tf.float32) * (scale[0] + draws[0] * (scale[1] - scale[0]))
     aspect = ratio[0] * (ratio[1] / ratio[0]) ** draws[1]

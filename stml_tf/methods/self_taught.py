@@ -26,11 +26,39 @@ SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share"
 class SelfTaughtModel(StudentTeacherModel):
     """A student that learns from a moving average of itself.
 
-    `fit` takes pairs of views `[batch, num_views, height, width, channels]` and image ids `[batch]`, as
-    `training_batches` makes them. Calling the model gives the student's `(f, g)`.
+    `fit` takes pairs of views `[batch, num_views, height, width, channels]` float32, preprocessed, and image ids
+    `[batch]` integers. Batches of neighbours, as `stml_tf.train` draws them, teach more than random ones. `evaluate`
+    and `validation_data` take the same pairs and compute the losses; `predict` takes them, or images, and returns the
+    student's two outputs.
+
+        import keras
+        import numpy as np
+        import tensorflow as tf
+
+        from stml_tf.data.transforms import random_view
+        from stml_tf.methods import SelfTaughtModel
+
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)  # your images
+
+        def two_views(index, image):
+            seeds = [tf.stack([tf.cast(index, tf.int32), view]) for view in range(2)]
+            return tf.stack([random_view(image, seed, size=32) / 127.5 - 1 for seed in seeds]), index
+
+        dataset = tf.data.Dataset.from_tensor_slices(pixels).enumerate().shuffle(24).map(two_views)
+        dataset = dataset.batch(8, drop_remainder=True)
+
+        images = keras.Input((32, 32, 3))
+        features = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(16, 3, activation="relu")(images))
+        student = keras.Model(images, [keras.layers.Dense(8)(features), keras.layers.Dense(16)(features)])
+
+        model = SelfTaughtModel(student, num_neighbors=2)
+        model.compile(keras.optimizers.AdamW(1e-3))
+        model.fit(dataset, epochs=2)
+        embeddings = model.embed(pixels.astype("float32") / 127.5 - 1)  # [24, 8], L2-normalised
 
     Args:
-        student: What `build_student` returns.
+        student: A functional `keras.Model` from images to two outputs, each `[batch, dim]`: the embedding that is
+            kept, and an auxiliary one that the teacher shares; such as what `build_student` returns.
         num_neighbors: Images in a neighbourhood, the image itself included; times views, this is the paper's k.
         sigma: Bandwidth of the pairwise similarity.
         delta: Margin of the relaxed contrastive loss.
@@ -105,6 +133,18 @@ class SelfTaughtModel(StudentTeacherModel):
             relaxed_contrastive=contrastive,
             self_distillation=distillation,
             gradient_norm=self._step(gradients),
+            positive_share=positive_share(similarity.contextual),
+        )
+
+    def test_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        views, image_ids = data
+        similarity = self.pseudo_labels(views, image_ids)
+        f, g = gather_rows(list(self.student(ops.reshape(views, (-1, *views.shape[2:])), training=False)))
+        contrastive, distillation = self._self_taught_losses(f, g, similarity.combined)
+        return self._log(
+            loss=contrastive + distillation,
+            relaxed_contrastive=contrastive,
+            self_distillation=distillation,
             positive_share=positive_share(similarity.contextual),
         )
 

@@ -16,6 +16,7 @@ from stml_tf.distribution.replicas import gather_rows
 from stml_tf.errors import UserError
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, with_true_relations
 from stml_tf.methods.self_taught import SELF_TAUGHT_LOGS, SelfTaughtModel, positive_share
+from stml_tf.methods.student_teacher import StudentTeacherModel
 from stml_tf.tensor import Tensor
 
 
@@ -108,6 +109,9 @@ class SemiSupervisedModel(SelfTaughtModel):
             logs["self_distillation"] = distillation
             logs["positive_share"] = positive_share(similarity.contextual)
         return self._log(**logs)
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        return StudentTeacherModel.test_step(self, data)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -20,7 +20,8 @@ class StudentTeacherModel(keras.Model):
     the teacher is a moving average of the network to `g`.
 
     Args:
-        student: From preprocessed images `[batch, height, width, channels]` to `(embedding, g)`.
+        student: A functional model from preprocessed images `[batch, height, width, channels]` to two outputs,
+            `(embedding, g)`, each `[batch, dim]`.
         momentum: Share of the teacher that stays at each step, in [0, 1).
         teacher_start: "student" or "independent", see `build_teacher`.
         logged: Names of what `train_step` logs, beside "loss" and "gradient_norm".
@@ -78,7 +79,28 @@ class StudentTeacherModel(keras.Model):
                 reduce_no_further(each)
 
     def call(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
-        return self.student(images, training=training)
+        """Return the student's outputs.
+
+        Args:
+            images: Preprocessed images `[batch, height, width, channels]`, or views of them as `fit` takes,
+                `[batch, num_views, height, width, channels]`.
+            training: Whether BatchNorm uses the batch's statistics.
+
+        Returns:
+            `(embedding, g)`, each `[batch, dim]`, or `[batch, num_views, dim]` for views; not normalised.
+        """
+        if len(images.shape) == 4:
+            return self.student(images, training=training)
+        num_views = images.shape[1]
+        outputs = self.student(ops.reshape(images, (-1, *images.shape[2:])), training=training)
+        return tuple(ops.reshape(output, (-1, num_views, output.shape[-1])) for output in outputs)
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """Refuse `evaluate` and `validation_data`, unless a method has a loss that means something beside training."""
+        raise UserError(
+            f"{type(self).__name__} has no loss to validate with: embed test images with `model.embed` and pass the "
+            "embeddings and their labels to `stml_tf.evaluation.retrieval_metrics`."
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """Preprocessed images `[batch, height, width, channels]` to L2-normalised embeddings `[batch, dim]`."""
@@ -144,7 +166,7 @@ class StudentTeacherModel(keras.Model):
     def _log(self, **values: Tensor) -> dict[str, Tensor]:
         for name, value in values.items():
             self._means[name].update_state(value)
-        return {name: per_replica_log(mean.result()) for name, mean in self._means.items()}
+        return {name: per_replica_log(self._means[name].result()) for name in self._means if name in values}
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Nothing: all is built. Keras would draw a batch before the first epoch to find out the shapes of layers."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from stml_tf.distribution.replicas import gather_rows
 from stml_tf.errors import UserError
 from stml_tf.methods.student_teacher import StudentTeacherModel
-from stml_tf.models.heads import AUXILIARY_HEAD
+from stml_tf.models.parts import auxiliary_head
 from stml_tf.tensor import Tensor
 
 
@@ -60,6 +60,7 @@ class TwoViewModel(StudentTeacherModel):
         return self._log(loss=loss, gradient_norm=gradient_norm)
 
     def _head_variables(self) -> list[keras.Variable]:
-        projection = {id(variable) for variable in self.student.get_layer(AUXILIARY_HEAD).trainable_variables}
+        of_head = [variable for layer in auxiliary_head(self.student) for variable in layer.trainable_variables]
+        projection = {id(variable) for variable in of_head}
         in_trunk = {id(variable) for variable in self.student.trainable_variables} - projection
         return [variable for variable in self.trainable_variables if id(variable) not in in_trunk]

@@ -87,12 +87,6 @@ def pooled_backbone(
     return images, layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
 
 
-def head_variables(student: keras.Model) -> list[keras.Variable]:
-    """The trainable variables of the two heads, which may have a learning rate of their own."""
-    heads = (student.get_layer(name) for name in (EMBEDDING_HEAD, AUXILIARY_HEAD))
-    return [variable for head in heads for variable in head.trainable_variables]
-
-
 def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
     """Widths of `f` and `g` in the weights file of a student; None for any other file, and for none."""
     if weights in (None, "imagenet") or not h5py.is_hdf5(weights):

@@ -6,19 +6,14 @@ Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXi
 import keras
 
 from stml_tf.errors import UserError
-from stml_tf.models.heads import AUXILIARY_HEAD
-
-
-def auxiliary_network(student: keras.Model) -> keras.Model:
-    """The part of the student that the teacher averages: images to `g`. Shares the student's weights."""
-    return keras.Model(student.input, student.get_layer(AUXILIARY_HEAD).output, name="auxiliary")
+from stml_tf.models.parts import auxiliary_head, auxiliary_network, require_student
 
 
 def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Model:
     """Build a teacher with weights of its own.
 
     Args:
-        student: What `build_student` returns.
+        student: A functional model from images to two outputs, the second of which the teacher shares.
         start: "student" for a copy of the student; "independent" keeps a random auxiliary head of its own, as the
             authors' code has it.
 
@@ -27,16 +22,19 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
         trainable weights.
 
     Raises:
-        UserError: If `start` is neither of the two.
+        UserError: If the student is no such model, or `start` is neither of the two.
     """
+    require_student(student)
     if start not in ("student", "independent"):
         raise UserError(f'The teacher starts from "student" or "independent", not from {start!r}.')
     source = auxiliary_network(student)
     teacher = keras.models.clone_model(source)
-    own_head = teacher.get_layer(AUXILIARY_HEAD).get_weights()
+    head = [teacher.get_layer(layer.name) for layer in auxiliary_head(student)]
+    own_weights = [layer.get_weights() for layer in head]
     teacher.set_weights(source.get_weights())
     if start == "independent":
-        teacher.get_layer(AUXILIARY_HEAD).set_weights(own_head)
+        for layer, weights in zip(head, own_weights, strict=True):
+            layer.set_weights(weights)
     # The weights alone: a layer that is not trainable would never use the batch's statistics, which a caller may want.
     for weight in teacher.weights:
         weight.trainable = False
