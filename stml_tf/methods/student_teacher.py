@@ -137,6 +137,8 @@ class StudentTeacherModel(keras.Model):
         return head_variables(self.student)
 
     def _optimized_variables(self) -> list[tuple[keras.optimizers.Optimizer, list[keras.Variable]]]:
+        # Keras's `MultiOptimizer` (3.15) takes the same steps, but has no learning rate to show, refuses optimizers
+        # that scale the loss, and is saved only where it tells heads by their names, which a student may choose.
         variables = self.trainable_variables
         if self.head_optimizer is None:
             return [(self.optimizer, variables)]
