@@ -1,7 +1,9 @@
 """Processes that are killed, asked to stop, or out of disk space, and go on as if nothing had been."""
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,15 +56,20 @@ def assert_nothing_has_been(folder, whole):
     assert expected.keys() == actual.keys()
     for key, value in expected.items():
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
-    metrics = [(path / "run" / "metrics.json").read_text() for path in (whole, folder)]
-    assert metrics[0] == metrics[1]
+    there, here = (json.loads((path / "run" / "metrics.json").read_text()) for path in (whole, folder))
+    assert Path(here.pop("saved_model")).relative_to(folder) == Path(there.pop("saved_model")).relative_to(whole)
+    assert here == there
 
 
 @pytest.mark.slow
 def test_killed_at_random_and_in_the_middle_of_writing_the_result_is_the_same_to_the_last_bit(whole, tmp_path):
-    seconds = np.random.default_rng().uniform(0.5, 6.0, size=2)
-    for event in (f"killed_after({seconds[0]})", "killed_in_write(2)", f"killed_after({seconds[1]})"):
-        assert train(tmp_path, event).returncode in (-9, 0), "0 where it was quicker than the killer"
+    """Of 12 steps; what a process does so long after a step depends on the machine, but not that there is much left."""
+    random = np.random.default_rng(0)
+    first, last = ((int(random.integers(1, 5)), float(random.uniform(0, 0.3))) for _ in range(2))
+    for event in (f"killed_after{first}", "killed_in_write(2)", f"killed_after{last}"):
+        ended = train(tmp_path, event)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert not (tmp_path / "run" / "metrics.json").exists()
     assert_nothing_has_been(tmp_path, whole)
 
 
@@ -85,7 +92,9 @@ def test_asked_to_stop_it_finishes_the_step_says_how_to_go_on_and_goes_on(whole,
 def test_out_of_disk_space_it_says_so_and_goes_on_from_the_checkpoint_before(whole, tmp_path):
     stopped = train(tmp_path, "disk_full_at(5)")
     assert stopped.returncode == 1
-    assert "Could not write checkpoint run/checkpoints/epoch-0002: [Errno 27] File too large." in stopped.stderr
+    assert stopped.stderr.startswith(
+        "Error: The disk is full (Could not write checkpoint run/checkpoints/epoch-0002: [Errno 27] File too large."
+    )
     assert "Traceback" not in stopped.stderr
     assert checkpoints(tmp_path)[-1] == "epoch-0001-batch-00001"
     assert_nothing_has_been(tmp_path, whole)

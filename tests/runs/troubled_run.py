@@ -19,7 +19,6 @@ import_tensorflow()
 import numpy as np
 
 from stml_tf.cli import main as cli
-from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
 from tests.methods.tiny_student import logical_cpus  # noqa: F401
 
@@ -36,11 +35,6 @@ def before(owner, name, happen):
         return usual(*args, **kwargs)
 
     setattr(owner, name, changed)
-
-
-def killed_after(seconds):
-    timers = [threading.Timer(seconds, die)]
-    before(NeighborBatchesCallback, "on_epoch_begin", lambda *_: timers and timers.pop().start())
 
 
 def killed_in_write(number):
@@ -68,6 +62,11 @@ def at_step(step, happen):
 
 def killed_at(step):
     at_step(step, die)
+
+
+def killed_after(step, seconds):
+    """In the middle of whatever the process does so long after a step."""
+    at_step(step, threading.Timer(seconds, die).start)
 
 
 def signalled(name, step):
