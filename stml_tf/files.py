@@ -89,7 +89,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """A path in a work folder to write to, for those who write by path; it becomes `file` at the end of the block."""
+    """Give a path in a work folder, for those who write by path; it becomes `file` at the end of the block."""
     target = file.resolve()
     with work_folder(target) as folder:
         yield folder / target.name
@@ -103,9 +103,7 @@ def work_folder(beside: Path) -> Iterator[Path]:
     Give what was written its place with `publish`. Folders on the way are made, and go away again after an error.
     """
     parent = beside.parent
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
+    with made_folder(parent):
         delete_abandoned(parent)
         folder, lock = _locked_work_folder(parent)
         try:
@@ -113,10 +111,19 @@ def work_folder(beside: Path) -> Iterator[Path]:
         finally:
             lock.release()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those on the way to it; after an error those that were made and are empty go away again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        for folder in made:
+        for each in made:
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                each.rmdir()
         raise
 
 
@@ -184,13 +191,28 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises:
         DamagedError: If it is missing or is not what was written.
     """
+    content = read_any_json(file)
     try:
-        content = json.loads(file.read_bytes())
         intact = content.pop("sha256") == _digest_of(content)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{file} cannot be read ({_reason(error)})") from error
+    except (ValueError, KeyError) as error:
+        raise DamagedError(f"{file} holds no checksum, or what has none") from error
     if not intact:
         raise DamagedError(f"{file} does not have the checksum that it was written with")
+    return content
+
+
+def read_any_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, of whatever content.
+
+    Raises:
+        DamagedError: If there is none.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} cannot be read ({_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise DamagedError(f"{file} cannot be read (it holds no JSON object)")
     return content
 
 
@@ -356,15 +378,24 @@ def hold(file: Path) -> BinaryIO:
     return stream
 
 
+def release(stream: BinaryIO) -> None:
+    """End what `hold` began, for the stream and for what was mapped from it."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError, ValueError):
+            fcntl.flock(stream, fcntl.LOCK_UN)
+
+
 def is_held(file: Path) -> bool:
     """Whether anyone has opened a file with `hold` and not closed it yet."""
     if fcntl is None:
         return False
-    with file.open("r+b") as stream:
-        try:
+    try:
+        with file.open("r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
     return False
 
 

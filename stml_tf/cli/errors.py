@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import click
 
 from stml_tf.cli.quiet import hush_tensorflow
+from stml_tf.cli.terminal import visible_lines
 from stml_tf.dry_run import DryRunStopped
 from stml_tf.errors import UserError
 
@@ -22,7 +23,14 @@ LOST_WORKER = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineEx
 DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
-class Refused(click.ClickException):
+class Stopped(click.ClickException):
+    """The work had to stop. Names of files in the message cannot act upon the terminal."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible_lines(message))
+
+
+class Refused(Stopped):
     """What was asked for cannot be done as it was given."""
 
     exit_code = 2
@@ -40,6 +48,8 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        raise  # Whoever read has seen enough: click ends quietly.
     except Exception as error:
         told = _as_message(error)
         if told is None:
@@ -58,7 +68,7 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
     full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
     if full:
         reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
-        return click.ClickException(f"The disk is full ({reason}): free some space first.")
+        return Stopped(f"The disk is full ({reason}): free some space first.")
     if isinstance(error, RuntimeError):
         from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 
@@ -66,15 +76,15 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
             click.echo(str(error), err=True)
             return SystemExit(error.exit_status)
         if isinstance(error, TrainingStopped):
-            return click.ClickException(str(error))
+            return Stopped(str(error))
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
-        return click.ClickException(
+        return Stopped(
             f"Out of memory ({_first_line(error)}): lower batch.size, views.size or --batch-size, raise "
             "training.accumulate, or leave more memory free."
         )
     if os.environ.get("TF_CONFIG") and name in LOST_WORKER:
-        return click.ClickException(
+        return Stopped(
             f"Another worker of this job cannot be reached ({_first_line(error)}): see that TF_CONFIG names all of "
             "them and that they can start, end those that still run, then start all of them again with --resume."
         )

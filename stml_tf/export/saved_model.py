@@ -19,8 +19,13 @@ def find_saved_model(folder: Path) -> Path | None:
     """
     if not folder.is_dir():
         return None
+    return next(iter(_saved_models(folder)), None)
+
+
+def _saved_models(folder: Path) -> list[Path]:
+    """The folder itself and its versions, the newest first, as far as they are SavedModels."""
     versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
-    return next((path for path in (folder, *reversed(versions)) if (path / "saved_model.pb").is_file()), None)
+    return [path for path in (folder, *reversed(versions)) if (path / "saved_model.pb").is_file()]
 
 
 def require_saved_model(folder: Path) -> Path:
@@ -58,21 +63,24 @@ def fingerprint(saved_model: Path) -> str:
 
 
 def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
-    """What `require_saved_model` finds, if it is the model that made `product`.
+    """The SavedModel that made `product`, in its own folder or among the versions in a folder.
 
     Args:
-        folder: As for `find_saved_model`.
+        folder: As for `find_saved_model`; of several versions the one with the fingerprint is taken.
         expected: The fingerprint of the model that made it.
         product: What was made, for the message.
 
     Raises:
         UserError: If there is no model, or another one.
     """
-    saved_model = require_saved_model(folder)
-    found = fingerprint(saved_model)
-    if found != expected:
-        raise UserError(
-            f"{product} was made by another model (fingerprint {expected[:12]}) than {saved_model} ({found[:12]}): "
-            "give the one that made it, or make it anew with this one"
-        )
-    return saved_model
+    newest = require_saved_model(folder)
+    found = {}
+    for saved_model in _saved_models(folder):
+        found[saved_model] = fingerprint(saved_model)
+        if found[saved_model] == expected:
+            return saved_model
+    raise UserError(
+        f"{product} was made by another model (fingerprint {expected[:12]}) than {newest} ({found[newest][:12]})"
+        f"{f' and the {len(found) - 1} other versions beside it' if len(found) > 1 else ''}: give the one that made "
+        "it, or make it anew with this one"
+    )

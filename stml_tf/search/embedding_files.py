@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from stml_tf.data.inspection import Unreadable
-from stml_tf.files import whole_file
-from stml_tf.search.embedding_run import PIECE_SIZE, EmbeddedPieces, Progress, embedding_run
+from stml_tf import files
+from stml_tf.errors import UserError
+from stml_tf.search.embedding_run import LOCK, PIECE_SIZE, EmbeddedPieces, Progress, embedding_run
 from stml_tf.search.image_list import list_images
 
 if TYPE_CHECKING:
+    from stml_tf.data.inspection import Unreadable
     from stml_tf.export.embedder import Embedder
+
+_UNREADABLE_HEADING = "# Images that stml-tf left out: path, reason\n"
 
 
 def check_output(out: Path, *, overwrite: bool = False) -> None:
     """Refuse what `embed_to_file` could not write.
 
     Raises:
-        ValueError: If the suffix is neither .npz nor .parquet, the file exists already or is a folder, or pyarrow is
-            missing.
+        UserError: If the suffix is neither .npz nor .parquet, something is there that must stay, or pyarrow is missing.
     """
-    if out.suffix not in (".npz", ".parquet"):
-        raise ValueError(f"{out} ends in neither .npz nor .parquet: name the file of embeddings by one of these")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise ValueError(f"{out} exists already: give another file, or replace it with --overwrite")
-    if out.suffix == ".parquet":
+    files.refuse_existing(out, suffixes=[".npz", ".parquet"], ours=_is_embedding_file, overwrite=overwrite)
+    if out.suffix.lower() == ".parquet":
         _pyarrow()
 
 
@@ -50,7 +50,7 @@ def embed_to_file(
     in its metadata. Paths are absolute.
 
     An interrupted run goes on where it was when it is started again: until the file is there, what is done lies in a
-    folder beside it, named as the file and `.partial`.
+    hidden folder beside it.
 
     Args:
         embedder: The network.
@@ -63,27 +63,55 @@ def embed_to_file(
         How many images were embedded, and those that were left out.
 
     Raises:
-        ValueError: If there are no images or none of them can be read, and see `check_output`.
+        UserError: If there are no images or none of them can be read, and see `check_output`.
     """
     check_output(out, overwrite=overwrite)
     listed = list_images(images)
-    work = out.with_name(f"{out.name}.partial")
-    with embedding_run(embedder, listed, work, on_progress=on_progress) as pieces, whole_file(out) as partial:
-        (_write_npz if out.suffix == ".npz" else _write_parquet)(pieces, partial, embedder.fingerprint)
+    work = out.with_name(f".stml-tf-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]}.pieces")
+    write = _write_npz if out.suffix.lower() == ".npz" else _write_parquet
+    with (
+        files.made_folder(work),
+        files.locked(work / LOCK, busy=f"waiting for another process that writes {out}"),
+        embedding_run(embedder, listed, work, on_progress=on_progress) as pieces,
+    ):
+        check_output(out, overwrite=overwrite)
+        with files.write_file(out) as stream:
+            write(pieces, stream, embedder.fingerprint)
         write_unreadable(out.with_name(f"{out.name}.unreadable.txt"), pieces.unreadable)
     return len(pieces.paths), pieces.unreadable
 
 
 def write_unreadable(file: Path, unreadable: Sequence[Unreadable]) -> None:
-    """List images that were left out, one path and reason a line; where there are none, there is no file."""
+    """List images that were left out, one path and reason a line; where there are none, there is no such file.
+
+    A file of that name that does not begin with the heading of such a list is left alone.
+    """
+    if file.exists() and not files.begins_with(file, _UNREADABLE_HEADING.encode()):
+        return
     if unreadable:
         lines = [f"{image.path}\t{image.reason}\n" for image in unreadable]
-        file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+        files.write_text(file, "".join([_UNREADABLE_HEADING, *lines]))
     else:
-        file.unlink(missing_ok=True)
+        files.delete(file)
 
 
-def _write_npz(pieces: EmbeddedPieces, file: Path, fingerprint: str) -> None:
+def _is_embedding_file(file: Path) -> bool:
+    if file.suffix.lower() == ".parquet":
+        _pyarrow()
+        from pyarrow import parquet
+
+        try:
+            return b"model" in (parquet.read_schema(file).metadata or {})
+        except (OSError, ValueError):
+            return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist() == ["paths.npy", "embeddings.npy", "model.npy"]
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _write_npz(pieces: EmbeddedPieces, stream: BinaryIO, fingerprint: str) -> None:
     # NumPy's own savez wants whole arrays; this writes the same format one piece after another.
     text = np.dtype((np.str_, max(len(str(path)) for path in pieces.paths)))
     count = len(pieces.paths)
@@ -93,7 +121,7 @@ def _write_npz(pieces: EmbeddedPieces, file: Path, fingerprint: str) -> None:
         "embeddings": (np.dtype(np.float32), (count, pieces.dim), pieces),
         "model": (np.array(fingerprint).dtype, (), [np.array(fingerprint)]),
     }
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name, (dtype, shape, parts) in members.items():
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -102,7 +130,7 @@ def _write_npz(pieces: EmbeddedPieces, file: Path, fingerprint: str) -> None:
                     member.write(part.tobytes())
 
 
-def _write_parquet(pieces: EmbeddedPieces, file: Path, fingerprint: str) -> None:
+def _write_parquet(pieces: EmbeddedPieces, stream: BinaryIO, fingerprint: str) -> None:
     pyarrow = _pyarrow()
     from pyarrow import parquet
 
@@ -110,7 +138,7 @@ def _write_parquet(pieces: EmbeddedPieces, file: Path, fingerprint: str) -> None
     schema = pyarrow.schema(columns, metadata={"model": fingerprint})
     # Parquet's text is strict UTF-8, a file's name is not.
     names = (os.fsencode(path).decode("utf-8", "replace") for path in pieces.paths)
-    with parquet.ParquetWriter(file, schema) as writer:
+    with parquet.ParquetWriter(stream, schema) as writer:
         for embeddings in pieces:
             paths = pyarrow.array(list(islice(names, len(embeddings))))
             rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), pieces.dim)
@@ -121,7 +149,5 @@ def _pyarrow() -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise ValueError(
-            "a .parquet file needs pyarrow: pip install 'stml-tf[parquet]', or write a .npz file"
-        ) from None
+        raise UserError("a .parquet file needs pyarrow: pip install 'stml-tf[parquet]', or write a .npz file") from None
     return pyarrow

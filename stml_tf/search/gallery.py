@@ -1,53 +1,90 @@
-"""A searchable collection of images: built with a network, kept in a folder, added to, removed from."""
+"""A searchable collection of images: built with a network, kept in a folder, brought up to date, searched."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
-from stml_tf.data.inspection import Unreadable
+from stml_tf.data.image_files import SUFFIXES
+from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import nearest_neighbors
 from stml_tf.export.saved_model import fingerprint, require_saved_model
-from stml_tf.search import gallery_files as files
-from stml_tf.search.approximate import ApproximateIndex
 from stml_tf.search.embedding_files import write_unreadable
-from stml_tf.search.embedding_run import Progress, embedding_run
-from stml_tf.search.gallery_files import Kind, Manifest, Model
+from stml_tf.search.embedding_run import EmbeddedPieces, Progress, embedding_run
 from stml_tf.search.gallery_model import GalleryModel
-from stml_tf.search.gallery_writer import BLOCK, IndexToExtend, blocks_of, check_kind, write_gallery
+from stml_tf.search.image_facts import Plan, Stale, find_stale, plan_changes, require_some
 from stml_tf.search.image_list import absolute, list_images
+from stml_tf.search.manifest import Kind, Manifest, Model, read_manifest
 from stml_tf.search.match import Match
+from stml_tf.search.store import UNREADABLE, GalleryStore, Generation, blocks_of, no_facts
 
 if TYPE_CHECKING:
+    from stml_tf.data.inspection import Unreadable
     from stml_tf.export.embedder import Embedder
 
 Images = Path | str | Iterable[Path | str]
 
 
+class Changes(NamedTuple):
+    """How many images a gallery was changed by.
+
+    Attributes:
+        added: Are new.
+        changed: Have other content than before, and were embedded again.
+        moved: Have the same content under another path.
+        dropped: Had no file any more.
+    """
+
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    dropped: int = 0
+
+
 class Gallery:
     """A folder of embeddings to search. Open one with `load`, make one with `build` or `from_embeddings`.
 
-    The embeddings stay on disk and are read as they are needed. Only `add`, and queries that are images, load the
-    network.
+    An open gallery is one generation of what is on disk: it answers from that, whatever other processes do, until
+    `reload` or a change of its own. Several threads may search while one changes it. The embeddings stay on disk and
+    are read as they are needed. Only changes, and queries that are images, load the network.
 
     Attributes:
         folder: Where it is.
-        manifest: What it is: count, dim, normalized, kind, model.
-        paths: Absolute path of each image, text.
-        embeddings: `[count, dim]` float32, in the order of `paths`.
-        unreadable: Images that the last `build` or `add` left out; `unreadable.txt` in the folder lists them.
+        unreadable: Images that the last change left out; `unreadable.txt` in the folder lists them.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, *, model: Path | str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, store: GalleryStore, generation: Generation, *, model: Path | str | None = None) -> None:
+        self.folder = store.folder
         self.unreadable: list[Unreadable] = []
-        self._model = GalleryModel(folder, manifest.model, moved_to=model)
-        self._take(manifest)
+        self._store = store
+        self._generation = generation
+        self._model = GalleryModel(store.folder, generation.manifest.model, moved_to=model)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is: count, dim, normalized, kind, model."""
+        return self._generation.manifest
+
+    @property
+    def paths(self) -> list[str]:
+        """Absolute path of each image."""
+        return self._generation.paths
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """`[count, dim]` float32, in the order of `paths`."""
+        return self._generation.embeddings
+
+    @property
+    def facts(self) -> np.ndarray:
+        """`[count]`: `size`, `time` and `sha256` of each image's file when it was embedded; a size of -1 is unknown."""
+        return self._generation.facts
 
     @classmethod
     def build(
@@ -66,32 +103,42 @@ class Gallery:
             model: A SavedModel's folder, or the folder of its versions.
             images: A folder, a file that lists paths, or any number of these and of image files, see `list_images`.
             folder: The gallery's folder.
-            kind: `exact`; or `hnsw` (fast) or `ivfpq` (small), which may miss some neighbours:
+            kind: `exact`; or `hnsw` (fast) or `ivfpq` (sooner built), which may miss some neighbours:
                 `manifest.approximation` says how many they find.
-            overwrite: Replace the gallery that is there.
+            overwrite: Replace the gallery that is there. Until the new one is whole, the old one answers; files in the
+                folder that are none of the gallery's stay.
             on_progress: Called with how many images are done and how many there are.
 
         Returns:
             The gallery, as `load` opens it.
 
         Raises:
-            ValueError: If the model, the images or the folder cannot be used.
+            UserError: If the model, the images or the folder cannot be used.
         """
         from stml_tf.export.embedder import Embedder  # Loads TensorFlow.
 
-        folder = Path(folder).resolve()
+        store = GalleryStore(Path(folder).resolve())
         check_kind(kind)
-        files.refuse_existing(folder, overwrite=overwrite)
-        listed = list_images(images)
+        store.refuse_existing(overwrite=overwrite)
+        given = [images] if isinstance(images, Path | str) else list(images)
+        listed = list_images(given)
         embedder = model if isinstance(model, Embedder) else Embedder(model)
-        work = folder.with_name(f"{folder.name}.partial")
-        made_by = Model(path=str(embedder.path), fingerprint=embedder.fingerprint)
-        with embedding_run(embedder, listed, work, on_progress=on_progress) as pieces:
-            paths = [str(path) for path in pieces.paths]
-            with files.new_gallery(folder, overwrite=overwrite) as partial:
-                write_gallery(partial, pieces, paths, dim=pieces.dim, model=made_by, kind=kind)
-                write_unreadable(partial / "unreadable.txt", pieces.unreadable)
-        gallery = cls.load(folder)
+        with store.changing(create=True):
+            store.refuse_existing(overwrite=overwrite)
+            with embedding_run(embedder, listed, store.pieces, on_progress=on_progress) as pieces:
+                store.delete_first_format()
+                generation = store.publish(
+                    pieces,
+                    [str(path) for path in pieces.paths],
+                    pieces.facts,
+                    dim=pieces.dim,
+                    model=Model(path=str(embedder.path), fingerprint=embedder.fingerprint),
+                    kind=kind,
+                    sources=_sources(given),
+                    removed=[],
+                )
+            write_unreadable(store.folder / UNREADABLE, pieces.unreadable)
+        gallery = cls(store, generation)
         gallery._model.embedder = embedder
         gallery.unreadable = pieces.unreadable
         return gallery
@@ -111,134 +158,202 @@ class Gallery:
 
         Args:
             embeddings: `[count, dim]`, finite numbers; may be a memory-mapped array larger than memory.
-            paths: What they are of, each once.
+            paths: What they are of, each once. The files are not looked at.
             folder: The gallery's folder.
             model: The SavedModel that made them; without it, only embeddings can be queries.
             kind: See `build`.
-            overwrite: Replace the gallery that is there.
+            overwrite: See `build`.
 
         Returns:
             The gallery, as `load` opens it.
 
         Raises:
-            ValueError: If embeddings and paths do not fit, the embeddings are not finite, or as `build` does.
+            UserError: If embeddings and paths do not fit, the embeddings are not finite, or as `build` does.
         """
         check_kind(kind)
         if embeddings.ndim != 2 or not embeddings.size or len(embeddings) != len(paths):
-            raise ValueError(
+            raise UserError(
                 f"embeddings have the shape {embeddings.shape} for {len(paths)} paths, "
                 "but must be [count, dim] with one path a row, and at least one row"
             )
         names = [str(absolute(path)) for path in paths]
         if len(set(names)) < len(names):
-            raise ValueError(
-                f"{len(names) - len(set(names))} of the {len(names)} paths are there twice: give each once"
-            )
+            raise UserError(f"{len(names) - len(set(names))} of the {len(names)} paths are there twice: give each once")
         made_by = None
         if model is not None:
             saved_model = require_saved_model(Path(model)).absolute()
             made_by = Model(path=str(saved_model), fingerprint=fingerprint(saved_model))
-        with files.new_gallery(Path(folder).resolve(), overwrite=overwrite) as partial:
-            write_gallery(partial, blocks_of(embeddings), names, dim=embeddings.shape[1], model=made_by, kind=kind)
-        return cls.load(folder)
+        store = GalleryStore(Path(folder).resolve())
+        store.refuse_existing(overwrite=overwrite)
+        with store.changing(create=True):
+            store.refuse_existing(overwrite=overwrite)
+            store.delete_first_format()
+            generation = store.publish(
+                blocks_of(embeddings),
+                names,
+                no_facts(len(names)),
+                dim=embeddings.shape[1],
+                model=made_by,
+                kind=kind,
+                sources=[],
+                removed=[],
+            )
+        return cls(store, generation)
 
     @classmethod
     def load(cls, folder: Path | str, *, model: Path | str | None = None) -> Gallery:
-        """Open a gallery.
+        """Open a gallery. Its embeddings are not read, see `check`.
 
         Args:
             folder: The gallery's folder.
-            model: Where the model is that made it, if it is no longer where it was.
+            model: Where the model is that made it, if it is no longer where it was. The gallery remembers it.
 
         Raises:
-            ValueError: If there is no gallery, a file of it is damaged, or another model made it.
+            DamagedError: If a file of it is missing or is not what was written.
+            UserError: If there is no gallery, or another model made it.
         """
-        folder = Path(folder).resolve()
-        gallery = cls(folder, files.read_manifest(folder), model=model)
+        store = GalleryStore(Path(folder).resolve())
+        gallery = cls(store, store.open(), model=model)
         if model is not None:
-            gallery._model.find()
+            gallery._remember(gallery._model.find())
         return gallery
 
     def __len__(self) -> int:
         return self.manifest.count
+
+    def reload(self) -> None:
+        """Answer from what is on disk now.
+
+        Raises:
+            UserError: As `load` does.
+        """
+        self._generation = self._store.open()
+
+    def check(self) -> None:
+        """Read every file of the generation in force and compare it with its checksum.
+
+        Raises:
+            DamagedError: If one is missing or is not what was written.
+        """
+        while True:
+            generation = self._store.open()
+            try:
+                generation.verify()
+                return
+            except FileNotFoundError:
+                if read_manifest(self.folder) == generation.manifest:
+                    raise
+
+    def stale(self) -> Stale:
+        """Compare sizes and times of the images' files with those at the time when they were embedded."""
+        generation = self._generation
+        return find_stale(generation.paths, generation.facts)
 
     def search(self, images: Sequence[Path | str | bytes], *, k: int = 10) -> list[list[Match]]:
         """Find the images of the gallery that look most like each query.
 
         Args:
             images: Files, or their content.
-            k: How many to find, at most as many as the gallery holds.
+            k: How many to find; all where the gallery holds fewer.
 
         Returns:
-            Per query its k matches, nearest first. An image that is in the gallery itself is found, too.
+            Per query its matches, nearest first. An image that is in the gallery itself is found, too.
 
         Raises:
-            ValueError: If a query is no image, `k` does not fit, or the model is gone or is not the one that made the
+            UserError: If a query is no image, `k` is below 1, or the model is gone or is not the one that made the
                 gallery.
         """
-        self._check_k(k)
         queries = [image if isinstance(image, bytes) else Path(image) for image in images]
-        if not queries:
-            raise ValueError("there is no query: give at least one image")
-        embedded = self._model.load().embed_images(queries)
-        if embedded.unreadable:
-            bad = embedded.unreadable[0]
+        results, unreadable = self.search_readable(queries, k=k)
+        if unreadable:
+            bad = unreadable[0]
             name = f"number {bad.index + 1}" if isinstance(queries[bad.index], bytes) else bad.path
-            raise ValueError(f"the query {name} cannot be read: {bad.reason}")
-        distances, indices = self.search_embeddings(embedded.embeddings, k=k)
-        return [[self._match(*pair) for pair in zip(*row, strict=True)] for row in zip(distances, indices, strict=True)]
+            raise UserError(f"the query {name} cannot be read: {bad.reason}")
+        return results
+
+    def search_readable(
+        self, images: Sequence[Path | bytes], *, k: int = 10
+    ) -> tuple[list[list[Match]], list[Unreadable]]:
+        """As `search`, but queries that are no image are left out of the results, and given back beside them."""
+        if k < 1:
+            raise UserError(f"k is {k}, but must be at least 1")
+        if not images:
+            raise UserError("there is no query: give at least one image")
+        generation = self._generation
+        embedded = self._model.load().embed_images(images)
+        if not len(embedded.indices):
+            return [], embedded.unreadable
+        return self._matches(generation, embedded.embeddings, k), embedded.unreadable
+
+    def match_embeddings(self, queries: np.ndarray, *, k: int = 10) -> list[list[Match]]:
+        """Find the images of the gallery whose embeddings are nearest, as `search` does.
+
+        Args:
+            queries: `[num_queries, dim]`, embeddings by the model that made the gallery.
+            k: How many to find; all where the gallery holds fewer.
+
+        Raises:
+            UserError: If the queries are not finite or of another dimension, or `k` is below 1.
+        """
+        return self._matches(self._generation, queries, k)
 
     def search_embeddings(self, queries: np.ndarray, *, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """Find the nearest embeddings.
 
+        Rows are those of `paths` as it is now: where another thread may change the gallery, `match_embeddings` gives
+        names that belong to the answer.
+
         Args:
             queries: `[num_queries, dim]`, embeddings by the model that made the gallery.
-            k: How many to find, at most as many as the gallery holds.
+            k: How many to find; all where the gallery holds fewer.
 
         Returns:
-            As `nearest_neighbors` does: distances and rows of the gallery, both `[num_queries, k]`.
+            As `nearest_neighbors` does: distances and rows of the gallery, both `[num_queries, min(k, count)]`.
 
         Raises:
-            ValueError: If the queries are not finite or of another dimension, or `k` does not fit.
+            UserError: If the queries are not finite or of another dimension, or `k` is below 1.
         """
-        self._check_k(k)
-        queries = np.asarray(queries)
-        if queries.ndim != 2 or queries.shape[1] != self.manifest.dim or not np.isfinite(queries).all():
-            raise ValueError(
-                f"queries have the shape {queries.shape}, but must be finite numbers [num_queries, {self.manifest.dim}]"
-            )
-        if self.manifest.index is None:
-            return nearest_neighbors(queries, self.embeddings, k=k)
-        return self._index().search(queries, self.embeddings, k=k)
+        return _nearest(self._generation, queries, k)
 
-    def add(self, images: Images, *, on_progress: Progress | None = None) -> int:
-        """Embed more images and make them searchable, too. Those that the gallery holds already are passed over.
+    def add(self, images: Images, *, on_progress: Progress | None = None) -> Changes:
+        """Make more images searchable, and embed those of them again that have changed.
+
+        An image that the gallery holds under another name, whose file is gone, is followed.
 
         Args:
             images: See `build`.
             on_progress: Called with how many images are done and how many there are.
 
-        Returns:
-            How many images were added.
+        Raises:
+            UserError: If there are no images, or as `search` does for the model.
+        """
+        given = [images] if isinstance(images, Path | str) else list(images)
+        listed = list_images(given)
+        return self._follow(listed, _sources(given), drop=False, on_progress=on_progress)
+
+    def update(self, images: Images | None = None, *, on_progress: Progress | None = None) -> Changes:
+        """Bring the gallery up to date with the disk: add what is new, embed what changed, drop what is gone, follow
+        what moved. Images that were removed with `remove` stay out.
+
+        Args:
+            images: Where to look for new and moved images, see `build`; by default where the gallery was made from.
+            on_progress: Called with how many images are done and how many there are.
 
         Raises:
-            ValueError: If there are no images, or as `search` does for the model.
+            UserError: If a source or all images are gone, or as `search` does for the model.
         """
-        known = set(self.paths)
-        new = [path for path in list_images(images) if str(path) not in known]
-        self.unreadable = []
-        if not new:
-            return 0
-        work = self.folder.with_name(f"{self.folder.name}.partial")
-        with embedding_run(self._model.load(), new, work, least=0, on_progress=on_progress) as pieces:
-            if pieces.paths:
-                paths = self.paths + [str(path) for path in pieces.paths]
-                old = self.manifest
-                extend = None if old.index is None else IndexToExtend(self.folder / old.index.name, old.count)
-                self._replace(chain(blocks_of(self.embeddings), pieces), paths, extend=extend)
-        self.unreadable = pieces.unreadable
-        write_unreadable(self.folder / "unreadable.txt", pieces.unreadable)
-        return len(pieces.paths)
+        if images is None:
+            given = [Path(source) for source in self.manifest.sources]
+            for source in given:
+                if not source.exists():
+                    raise UserError(
+                        f"{source}, which {self.folder} was made from, is gone: is its disk there? If it moved, say "
+                        f"where it is now: stml-tf update {self.folder} IMAGES"
+                    )
+        else:
+            given = [images] if isinstance(images, Path | str) else list(images)
+        listed = list_images(given) if given else []
+        return self._follow(listed, _sources(given), drop=True, on_progress=on_progress)
 
     def remove(self, images: Path | str | Iterable[Path | str]) -> int:
         """Take images out of the gallery; their files are not touched, and need not exist any more.
@@ -250,58 +365,150 @@ class Gallery:
             How many images were taken out.
 
         Raises:
-            ValueError: If the gallery holds nothing at one of the paths, or nothing would be left.
+            UserError: If the gallery holds nothing at one of the paths, or nothing would be left.
         """
         sources = [str(absolute(path)) for path in ([images] if isinstance(images, str | Path) else images)]
-        positions = {path: row for row, path in enumerate(self.paths)}
-        kept = np.ones(len(self), bool)
-        for source in sources:
-            below = source.rstrip(os.sep) + os.sep
-            rows = [positions[source]] if source in positions else []
-            rows = rows or [row for path, row in positions.items() if path.startswith(below)]
-            if not rows:
-                raise ValueError(f"the gallery {self.folder} holds no image {source}, and none below it")
-            kept[rows] = False
-        if not kept.any():
-            raise ValueError(f"all {len(self)} images of {self.folder} would be removed: delete the folder instead")
-        rows = np.flatnonzero(kept)
-        blocks = (self.embeddings[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
-        self._replace(blocks, [self.paths[row] for row in rows])
-        return int((~kept).sum())
-
-    def _match(self, distance: np.floating, row: np.integer) -> Match:
-        similarity = float(1 - distance**2 / 2) if self.manifest.normalized else None
-        return Match(Path(self.paths[row]), float(distance), similarity)
-
-    def _check_k(self, k: int) -> None:
-        if not 1 <= k <= len(self):
-            raise ValueError(f"k is {k}, but must be from 1 to {len(self)}, the number of images in {self.folder}")
-
-    def _take(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.paths = files.read_paths(self.folder, manifest)
-        self.embeddings = files.map_embeddings(self.folder, manifest)
-        self._loaded_index: ApproximateIndex | None = None
-
-    def _replace(self, blocks: Iterable[np.ndarray], paths: list[str], *, extend: IndexToExtend | None = None) -> None:
-        old = self.manifest
-        version = old.version + 1
-        self._take(
-            write_gallery(
-                self.folder,
-                blocks,
-                paths,
-                dim=old.dim,
-                model=old.model,
-                kind=old.kind,
-                version=version,
-                extend=extend,
+        with self._store.changing():
+            old = self._store.open()
+            positions = {path: row for row, path in enumerate(old.paths)}
+            kept = np.ones(len(old.paths), bool)
+            for source in sources:
+                below = source.rstrip(os.sep) + os.sep
+                rows = [positions[source]] if source in positions else []
+                rows = rows or [row for path, row in positions.items() if path.startswith(below)]
+                if not rows:
+                    raise UserError(f"the gallery {self.folder} holds no image {source}, and none below it")
+                kept[rows] = False
+            if not kept.any():
+                raise UserError(
+                    f"all {len(old.paths)} images of {self.folder} would be removed: delete the folder instead"
+                )
+            rows = np.flatnonzero(kept)
+            removed = [old.paths[row] for row in np.flatnonzero(~kept)]
+            self._replace(
+                old,
+                blocks_of(old.embeddings, rows),
+                [old.paths[row] for row in rows],
+                old.facts[rows],
+                removed=[*old.removed, *removed],
             )
+        return len(removed)
+
+    def _follow(self, listed: list[Path], sources: list[str], *, drop: bool, on_progress: Progress | None) -> Changes:
+        self.unreadable = []
+        with self._store.changing():
+            old = self._store.open()
+            out = set(old.removed)
+            if drop:
+                listed = [path for path in listed if str(path) not in out]
+            plan = plan_changes(old.paths, old.facts, listed, all_rows=drop)
+            require_some(plan, self.folder)
+            removed = sorted(out - (set() if drop else set(map(str, listed))))
+            sources = [*dict.fromkeys([*(each for each in old.manifest.sources if Path(each).exists()), *sources])]
+            to_embed = [*plan.changed, *plan.new]
+            if not to_embed:
+                self._apply(old, plan, None, sources, removed)
+                return Changes(0, 0, plan.moved, plan.dropped)
+            with embedding_run(
+                self._model.load(), to_embed, self._store.pieces, least=0, on_progress=on_progress
+            ) as pieces:
+                self._apply(old, plan, pieces, sources, removed)
+            self.unreadable = pieces.unreadable
+            write_unreadable(self.folder / UNREADABLE, pieces.unreadable)
+        again = len(set(pieces.paths) & set(plan.changed))
+        return Changes(len(pieces.paths) - again, again, plan.moved, plan.dropped)
+
+    def _apply(
+        self, old: Generation, plan: Plan, pieces: EmbeddedPieces | None, sources: list[str], removed: list[str]
+    ) -> None:
+        embedded = pieces is not None and len(pieces.paths) > 0
+        paths = plan.paths + ([str(path) for path in pieces.paths] if embedded else [])
+        facts = np.concatenate([plan.facts, pieces.facts]) if embedded else plan.facts
+        if not paths:
+            raise UserError(f"none of the images of {self.folder} can be read any more: the gallery stays as it was")
+        state = (old.paths, old.facts.tobytes(), old.manifest.sources, old.removed)
+        if not embedded and state == (paths, facts.tobytes(), sources, removed):
+            return
+        blocks = chain(blocks_of(old.embeddings, plan.kept), pieces if embedded else ())
+        grows = len(plan.kept) == len(old.paths) and old.manifest.kind != "exact"
+        self._replace(old, blocks, paths, facts, sources=sources, removed=removed, extends=old if grows else None)
+
+    def _replace(
+        self,
+        old: Generation,
+        blocks: Iterable[np.ndarray],
+        paths: list[str],
+        facts: np.ndarray,
+        *,
+        removed: list[str],
+        sources: list[str] | None = None,
+        extends: Generation | None = None,
+    ) -> None:
+        """Put another generation in force and answer from it. To be called while changing."""
+        old.verify_embeddings()
+        manifest, answered_from = old.manifest, self._generation
+        self._generation = self._store.publish(
+            blocks,
+            paths,
+            facts,
+            dim=manifest.dim,
+            model=manifest.model,
+            kind=manifest.kind,
+            sources=manifest.sources if sources is None else sources,
+            removed=removed,
+            extends=extends,
         )
+        for generation in (old, answered_from):
+            generation.release()
+        self._store.delete_unused()
 
-    def _index(self) -> ApproximateIndex:
-        if self._loaded_index is None:
-            self._loaded_index = ApproximateIndex.load(
-                self.folder / self.manifest.index.name, self.manifest.kind, effort=self.manifest.approximation.effort
-            )
-        return self._loaded_index
+    def _remember(self, model: Path) -> None:
+        """Keep where the model is now. A gallery that cannot be written is searched all the same."""
+        with contextlib.suppress(OSError), self._store.changing():
+            manifest = read_manifest(self.folder)
+            if manifest.model is not None and manifest.model.path != str(model.absolute()):
+                moved = manifest.model.model_copy(update={"path": str(model.absolute())})
+                self._store.rewrite_manifest(manifest.model_copy(update={"model": moved}))
+
+    def _matches(self, generation: Generation, queries: np.ndarray, k: int) -> list[list[Match]]:
+        distances, rows = _nearest(generation, queries, k)
+        return [
+            [
+                Match(
+                    Path(generation.paths[row]),
+                    float(distance),
+                    float(1 - distance**2 / 2) if generation.manifest.normalized else None,
+                )
+                for distance, row in zip(*pair, strict=True)
+            ]
+            for pair in zip(distances, rows, strict=True)
+        ]
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of search that is none.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if kind not in get_args(Kind):
+        raise UserError(f"kind is {kind!r}, but must be one of {', '.join(get_args(Kind))}")
+
+
+def _nearest(generation: Generation, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    if k < 1:
+        raise UserError(f"k is {k}, but must be at least 1")
+    queries, dim = np.asarray(queries), generation.manifest.dim
+    if queries.ndim != 2 or queries.shape[1] != dim or not np.isfinite(queries).all():
+        raise UserError(f"queries have the shape {queries.shape}, but must be finite numbers [num_queries, {dim}]")
+    k = min(k, len(generation.paths))
+    index = generation.index()
+    if index is None:
+        return nearest_neighbors(queries, generation.embeddings, k=k)
+    return index.search(queries, k=k)
+
+
+def _sources(given: Iterable[Path | str]) -> list[str]:
+    """What to look through again when the gallery is brought up to date; single images are looked after anyway."""
+    paths = [absolute(path) for path in given]
+    return [str(path) for path in paths if path.is_dir() or path.suffix.lower() not in SUFFIXES]

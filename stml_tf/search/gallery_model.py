@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stml_tf.errors import UserError
 from stml_tf.export.saved_model import find_saved_model, require_same_model
-from stml_tf.search.gallery_files import Model
+from stml_tf.search.manifest import Model
 
 if TYPE_CHECKING:
     from stml_tf.export.embedder import Embedder
@@ -34,13 +35,13 @@ class GalleryModel:
         """The network's folder.
 
         Raises:
-            ValueError: If it is gone, or another network is in its place, or none made the gallery.
+            UserError: If it is gone, or another network is in its place, or none made the gallery.
         """
         if self._made_by is None:
-            raise ValueError(f"{self._gallery} was made from embeddings, without a model: search it with embeddings")
+            raise UserError(f"{self._gallery} was made from embeddings, without a model: search it with embeddings")
         path = Path(self._moved_to or self._made_by.path)
         if self._moved_to is None and find_saved_model(path) is None:
-            raise ValueError(
+            raise UserError(
                 f"the model that made {self._gallery} is no longer in {path}: say where it is with --model "
                 "(in Python, Gallery.load(..., model=...))"
             )
@@ -50,7 +51,7 @@ class GalleryModel:
         """The network, ready.
 
         Raises:
-            ValueError: As `find` does, or if it is damaged.
+            UserError: As `find` does, or if it is damaged.
         """
         if self.embedder is None:
             from stml_tf.export.embedder import Embedder  # Loads TensorFlow.

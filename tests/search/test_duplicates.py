@@ -6,24 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stml_tf.search import duplicates
-from stml_tf.search.duplicates import find_duplicates
+from stml_tf.search.duplicates import find_duplicates, propose_threshold
 
 
-def slow_groups(embeddings, threshold):
-    """Grow each group from one image, neighbour by neighbour, in float64."""
+def slow_groups(embeddings, threshold, order):
+    """Keep one after another, in float64; each takes those that are left and like it."""
     rows = embeddings.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows / np.where(lengths > 0, lengths, 1)
     alike = rows @ rows.T >= threshold - 1e-6
-    groups, left = [], set(range(len(rows)))
+    groups, left = [], list(order)
     while left:
-        group = frontier = {min(left)}
-        while frontier:
-            frontier = {int(other) for row in frontier for other in np.flatnonzero(alike[row])} - group
-            group = group | frontier
-        left -= group
-        groups.append(sorted(group))
-    return sorted((group for group in groups if len(group) > 1), key=lambda group: (-len(group), group))
+        kept, *rest = left
+        groups.append((kept, sorted(row for row in rest if alike[kept, row])))
+        left = [row for row in rest if not alike[kept, row]]
+    return sorted(group for group in groups if group[1])
 
 
 @settings(max_examples=40, deadline=None)
@@ -31,19 +28,49 @@ def slow_groups(embeddings, threshold):
 def test_equals_the_slow_form(seed, count, dim, threshold):
     # Whole numbers: many embeddings are equal, opposite, or zero.
     embeddings = np.random.default_rng(seed).integers(-2, 3, (count, dim)).astype(np.float32)
+    order = np.random.default_rng(seed).permutation(count)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_BLOCK", 7)
-        found = find_duplicates(embeddings, threshold=threshold)
-    assert [group.tolist() for group in found] == slow_groups(embeddings, threshold)
+        found = find_duplicates(embeddings, threshold=threshold, preference=order)
+    told = sorted((group.kept, sorted(group.others.tolist())) for group in found)
+    assert told == slow_groups(embeddings, threshold, order.tolist())
+    sizes = [len(group) for group in found]
+    assert sizes == sorted(sizes, reverse=True)
 
 
-def test_a_chain_across_blocks_is_one_group(monkeypatch):
+def test_a_chain_is_no_group(monkeypatch):
     monkeypatch.setattr(duplicates, "_BLOCK", 3)
     angles = np.random.default_rng(0).permutation(20) * 0.1
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    (group,) = find_duplicates(embeddings, threshold=np.cos(0.11))
-    np.testing.assert_array_equal(group, np.arange(20))
+    groups = find_duplicates(embeddings, threshold=np.cos(0.11))
+    assert max(map(len, groups)) <= 3
+    for group in groups:
+        true = embeddings[group.others] @ embeddings[group.kept]
+        np.testing.assert_allclose(group.similarities, true, atol=1e-6)
+        assert (true >= np.cos(0.11) - 1e-6).all()
+        assert (np.diff(group.similarities) <= 0).all()
     assert find_duplicates(embeddings, threshold=np.cos(0.09)) == []
+
+
+@pytest.mark.parametrize("copies", [0, 0.02, 0.3, 1.0])
+def test_the_proposed_threshold_parts_copies_from_different_images_however_many_they_are(copies):
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((30, 64))
+    images = centres[random.integers(0, 30, 600)] + 0.7 * random.standard_normal((600, 64))
+    copied = random.permutation(600)[: int(copies * 600)]
+    embeddings = np.concatenate([images, images[copied] + 0.02 * random.standard_normal((len(copied), 64))])
+    proposed = propose_threshold(embeddings)
+    groups = find_duplicates(embeddings, threshold=proposed.value)
+    assert proposed.quartiles == tuple(sorted(proposed.quartiles))
+    found = {(group.kept, int(other)) for group in groups for other in group.others}
+    planted = {(int(row), 600 + n) for n, row in enumerate(copied)}
+    assert len(planted & found) >= 0.99 * len(planted)
+    assert len(found - planted) <= 4
+
+
+def test_a_threshold_for_hardly_any_images_is_strict():
+    assert propose_threshold(np.eye(3)).value == 0.999
+    assert propose_threshold(np.ones((40, 3))).value == 0.999
 
 
 def test_memory_stays_far_below_all_pairs():

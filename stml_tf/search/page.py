@@ -1,4 +1,4 @@
-"""One web page that shows queries beside what was found: everything in it, nothing fetched from elsewhere."""
+"""Web pages that show images beside those that are like them: everything in them, nothing fetched from elsewhere."""
 
 import base64
 import io
@@ -9,13 +9,18 @@ from string import Template
 
 from PIL import Image
 
-from stml_tf.data.decoding import UnreadableImageError, read_image
 from stml_tf.search.match import Match
 
 _SIDE = 192
 
-_PAGE = Template("""\
-<!doctype html>
+START = "<!doctype html>\n<!-- written by stml-tf -->\n"
+
+_MOST_GROUPS = 200
+_MOST_IN_A_GROUP = 30
+
+_PAGE = Template(
+    START
+    + """\
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -44,7 +49,8 @@ _PAGE = Template("""\
 $sections
 </body>
 </html>
-""")
+"""
+)
 
 
 def search_page(queries: Sequence[Path], results: Sequence[Sequence[Match]], *, title: str, about: str) -> str:
@@ -72,11 +78,35 @@ def search_page(queries: Sequence[Path], results: Sequence[Sequence[Match]], *, 
     )
 
 
+def group_page(groups: Sequence[Sequence[tuple[str, str]]], *, title: str, about: str) -> str:
+    """Lay out groups of images.
+
+    Args:
+        groups: Of each the images, path and caption, the most important first. Of very many the first are shown.
+        title: Stands above all.
+        about: A line below the title.
+
+    Returns:
+        The page, as `search_page` does.
+    """
+    sections = []
+    for group in groups[:_MOST_GROUPS]:
+        items = [f"<li>{_figure(Path(path), escape(caption))}</li>" for path, caption in group[:_MOST_IN_A_GROUP]]
+        if len(group) > _MOST_IN_A_GROUP:
+            items.append(f"<li>and {len(group) - _MOST_IN_A_GROUP:,} more</li>")
+        sections.append("<section>\n<ol>\n" + "\n".join(items) + "\n</ol>\n</section>")
+    if len(groups) > _MOST_GROUPS:
+        sections.append(f"<p>and {len(groups) - _MOST_GROUPS:,} groups more</p>")
+    return _PAGE.substitute(title=escape(title), about=escape(about), sections="\n".join(sections))
+
+
 def _score(match: Match) -> str:
     return f"{match.distance if match.similarity is None else match.similarity:.3f}"
 
 
 def _figure(path: Path, heading: str, style: str = "") -> str:
+    from stml_tf.data.decoding import UnreadableImageError  # Loads TensorFlow.
+
     try:
         picture = f'<img class="{style}" alt="" src="data:image/jpeg;base64,{_thumbnail(path)}">'
     except UnreadableImageError:
@@ -87,6 +117,8 @@ def _figure(path: Path, heading: str, style: str = "") -> str:
 
 
 def _thumbnail(path: Path) -> str:
+    from stml_tf.data.decoding import read_image
+
     image = Image.fromarray(read_image(path))
     image.thumbnail((_SIDE, _SIDE))
     content = io.BytesIO()

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from stml_tf.search.match import Match
-from stml_tf.search.search_page import search_page
+from stml_tf.search.page import group_page, search_page
 from tests.toy_network import save_photograph
 
 
@@ -63,3 +63,15 @@ def test_names_are_text_never_markup(tmp_path):
     assert "2 images in <gallery>." in tags.text
     page.encode()
     assert Path(tags.all("figure")[1]["title"]).name == "<b>&$title?.png"
+
+
+def test_groups_are_shown_and_of_very_many_the_first(tmp_path):
+    image = save_photograph(tmp_path / "<a>.png", 1)
+    tags = Tags(group_page([[(str(image), "keep"), (str(tmp_path / "gone.png"), "0.99")]], title="T", about="<b>"))
+    assert (len(tags.all("section")), len(tags.all("img"))) == (1, 1)
+    assert all(text in tags.text for text in ("keep", "0.99", "<a>.png", "<b>", "not there any more"))
+    many = Tags(group_page([[("/gone", "x")] * 40] * 300, title="T", about=""))
+    assert len(many.all("section")) == 200
+    assert len(many.all("figure")) == 200 * 30
+    assert "and 10 more" in many.text
+    assert "and 100 groups more" in many.text

@@ -1,0 +1,79 @@
+"""What commands show: numbers with their nouns, progress, and names that cannot act upon the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROLS_BUT_LINES = re.compile(r"(?!\n)[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def visible(name: object) -> str:
+    r"""A name for the screen: control characters, line ends among them, as escapes such as \x1b."""
+    return _CONTROLS.sub(_escape, str(name))
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, for a message, which may have several lines."""
+    return _CONTROLS_BUT_LINES.sub(_escape, text)
+
+
+def number(count: int, noun: str = "image") -> str:
+    """A count with its noun, such as `1,234 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def say(text: str) -> None:
+    """Tell the person something that is no result: on standard error, so that results can be piped."""
+    click.echo(visible_lines(text), err=True)
+
+
+@contextmanager
+def progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """A bar with the speed, on the terminal alone; gives the function to call with what is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn(verb),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(verb, total=None, speed="")
+
+        def on_progress(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, speed=f"{speed:,.0f} {unit}/s" if speed else "")
+
+        yield on_progress
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what is waited for, on the terminal alone."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) if console.is_terminal else _nothing():
+        yield
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # A byte of a name that is not Unicode comes as a surrogate.
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
