@@ -259,8 +259,10 @@ class Training(Section):
         description="Pieces in which a device embeds its part of a batch: more of them need less memory and a second "
         "forward pass, and give the same result but for BatchNorm.",
     )
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="What the backbone computes in; heads, similarity and losses stay in float32."
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
+        "float32",
+        description="What the backbone computes in; heads, similarity and losses stay in float32. auto: mixed_bfloat16 "
+        "where the device has bfloat16 of its own, else float32.",
     )
     jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from stml_tf import registry
+from stml_tf.distribution.processor import quick_precision
 from stml_tf.errors import UserError
 from stml_tf.losses import build_loss
 from stml_tf.methods import StudentTeacherModel
@@ -35,7 +36,8 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
         UserError: If the method, its loss, optimizer or backbone cannot be built as the recipe says.
     """
     method = registry.methods.find(recipe.method)
-    with computing_in(recipe.training.precision):
+    precision = recipe.training.precision
+    with computing_in(quick_precision() if precision == "auto" else precision):
         student = _build_student(method, recipe)
         loss = _supervised_loss(recipe, num_classes) if method.learns_from_labels else None
         from_run = {"steps_per_epoch": steps_per_epoch, "supervised_loss": loss}

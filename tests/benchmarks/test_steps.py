@@ -10,7 +10,7 @@ from stml_tf.models import build_student, computing_in
 
 pytestmark = pytest.mark.benchmark
 
-SIZE, CHANNELS, IMAGES = 56, 128, 120
+SIZE, IMAGES = 32, 120
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

@@ -332,7 +332,7 @@ def test_other_devices_are_refused(recipe_file, devices):
         ("training.accumulate=0", "training.accumulate: 0 given; allowed: a whole number >= 1"),
         (
             "training.precision=float16",
-            'training.precision: "float16" given; allowed: float32, mixed_float16, mixed_bfloat16',
+            'training.precision: "float16" given; allowed: float32, mixed_float16, mixed_bfloat16, auto',
         ),
         ("training.checkpoint_steps=0", "training.checkpoint_steps: 0 given; allowed: a whole number >= 1"),
         ("model.synchronize_batch_norm=1", "model.synchronize_batch_norm: 1 given; allowed: true or false"),

@@ -99,3 +99,10 @@ def test_a_baseline_trains_evaluates_and_exports(tmp_path, random, method, embed
     network = tf.saved_model.load(str(tmp_path / "saved_models" / recipe.name / "1")).signatures["pixels"]
     pixels = random.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     assert network(pixels=tf.constant(pixels))["embedding"].shape == (2, dim)
+
+
+@pytest.mark.parametrize("quick", ["float32", "mixed_bfloat16"])
+def test_precision_auto_is_what_the_device_is_quick_at(monkeypatch, quick):
+    monkeypatch.setattr("stml_tf.runs.model.quick_precision", lambda: quick)
+    model = build_model(recipe_of("byol", "training.precision=auto"))
+    assert model.student.layers[1].layers[1].compute_dtype == quick.removeprefix("mixed_")
