@@ -130,7 +130,7 @@ def test_a_module_of_the_users_trains_evaluates_exports_and_resumes(folder):
 
     (folder / "run" / "metrics.json").unlink()  # as if it had been stopped before its end
     status, printed = stml_tf(folder, *train, "--resume", *plugin)
-    assert status == 0 and "Going on from run/checkpoints/epoch-0001" in printed, printed
+    assert status == 0 and "Resuming from run/checkpoints/epoch-0001" in printed, printed
 
 
 def test_what_is_registered_is_checked_described_and_suggested(folder):

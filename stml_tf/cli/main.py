@@ -56,8 +56,10 @@ data_dir_option = click.option(
 def main() -> None:
     """Learn image retrieval from unlabelled images.
 
-    Let bash complete commands, options and recipe names: eval "$(_STML_TF_COMPLETE=bash_source stml-tf)". For zsh and
-    fish, put zsh or fish in the place of bash.
+    To complete commands, options and recipe names in bash (or zsh, or fish), put this into its start-up file:
+
+    \b
+        eval "$(_STML_TF_COMPLETE=bash_source stml-tf)"
     """
 
 
@@ -66,11 +68,11 @@ def main() -> None:
 @set_option
 @import_option
 @data_dir_option
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; by default named by the recipe.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last checkpoint.")
-@click.option("--download", is_flag=True, help="Have TensorFlow Datasets fetch data that are not in the data folder.")
-@click.option("--dry-run", is_flag=True, help="Check the recipe and the data, say what would be done, and stop.")
+@click.option("--resume", is_flag=True, help="Resume the run in the folder from its last checkpoint.")
+@click.option("--download", is_flag=True, help="Let TensorFlow Datasets download data that are not in the data folder.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe and the data, take one step, and write nothing.")
 @verbose_option
 def train(
     recipe: str,

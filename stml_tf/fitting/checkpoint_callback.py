@@ -125,6 +125,6 @@ class CheckpointCallback(keras.callbacks.Callback):
             after = f"batch {self.batch} of epoch {self.epoch + 1}" if self.batch else f"epoch {self.epoch}"
             raise TrainingInterrupted(
                 f"Stopped after {after}, as {asked.name} asked, with a checkpoint of it in "
-                f"{self.checkpoints.folder}. To go on from there, give the same command with --resume.",
+                f"{self.checkpoints.folder}. To resume, repeat the command with --resume.",
                 asked,
             )

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, heard between two steps rather than in the middle of one."""
+"""SIGTERM and Ctrl-C, handled between two steps rather than in the middle of one."""
 
 import signal
 import threading
@@ -10,10 +10,9 @@ _HEARD = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Holds the first SIGTERM or SIGINT back while it is entered, so that it can be asked for at a good moment.
+    """Defer the first SIGTERM or SIGINT within a `with` block, until `received` is called between two steps.
 
-    The second one does what it always does, for those who cannot wait. Outside the main thread, where Python hears no
-    signals, it holds nothing back.
+    A second signal terminates at once. Outside the main thread, where Python handles no signals, nothing is deferred.
 
     Args:
         share: How several workers learn of each other's signals, see `sum_over_workers`.

@@ -9,7 +9,7 @@ from stml_tf.registry import did_you_mean
 
 
 def require_positive(**options: Any) -> None:
-    """Raise a `UserError` that names the first of the options that is no number above 0."""
+    """Raise a `UserError` that names the first of the options that is not a number above 0."""
     for name, value in options.items():
         if not isinstance(value, Real) or isinstance(value, bool) or not value > 0:
             raise UserError(f"{name}={value!r} must be a number above 0.")

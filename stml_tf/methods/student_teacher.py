@@ -16,7 +16,7 @@ from stml_tf.tensor import Tensor
 class StudentTeacherModel(keras.Model):
     """A method of training, less its `train_step`.
 
-    Calling the model gives what the student gives, `(embedding, g)`. The embedding is what is evaluated and exported;
+    Calling the model returns the student's outputs, `(embedding, g)`. The embedding is what is evaluated and exported;
     the teacher is a moving average of the network to `g`.
 
     Args:
@@ -103,7 +103,14 @@ class StudentTeacherModel(keras.Model):
         )
 
     def embed(self, images: Tensor) -> Tensor:
-        """Preprocessed images `[batch, height, width, channels]` to L2-normalised embeddings `[batch, dim]`."""
+        """Embed preprocessed images.
+
+        Args:
+            images: `[batch, height, width, channels]`, preprocessed.
+
+        Returns:
+            L2-normalised embeddings `[batch, dim]`, float32.
+        """
         embeddings, _ = self.student(images, training=False)
         return ops.divide_no_nan(embeddings, ops.norm(embeddings, axis=1, keepdims=True))
 

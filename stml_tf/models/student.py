@@ -47,7 +47,7 @@ def build_student(
     if saved_widths not in (None, (embedding_dim, teacher_dim)):
         raise UserError(
             f"{weights} holds a student with embedding_dim={saved_widths[0]} and teacher_dim={saved_widths[1]}: set "
-            f"these in place of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
+            f"these instead of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
         )
     images, pooled = pooled_backbone(
         backbone,

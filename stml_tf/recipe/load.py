@@ -27,7 +27,7 @@ def load_recipe(
     Args:
         recipe: A JSON file, the name of a shipped recipe such as "quickstart", or the document itself as a dictionary.
         overrides: "key.path=value" each, applied in order; a value that is not JSON is taken as text.
-        check_files: Also refuse a `model.weights` file that does not exist. A run that has begun no longer needs it.
+        check_files: Also refuse a `model.weights` file that does not exist. A run that has started no longer needs it.
 
     Returns:
         The recipe with every default filled in.

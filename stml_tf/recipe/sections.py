@@ -33,7 +33,7 @@ MAX_SEED = 2**31 - 1  # as TensorFlow's seeds of views are int32
 
 
 class Section(BaseModel):
-    """A part of the recipe: unknown keys and values of the wrong type are refused, "12" is no number."""
+    """A part of the recipe. Unknown keys and values of the wrong type are refused; "12" is not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -127,7 +127,8 @@ class Model(Section):
     synchronize_batch_norm: bool = Field(
         True,
         description="On several devices, let BatchNorm normalise by the statistics of all of their images, as one "
-        "device would. false: each by its own, with running statistics of its own, of which the first's are kept.",
+        "device would. false: each normalises by its own images, and only the first device's running statistics are "
+        "saved.",
     )
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ def export(
         The version's folder, such as `saved_models/birds/1`.
 
     Raises:
-        UserError: If the folder is no run, or holds no intact checkpoint; or if 8-bit weights move an embedding too
+        UserError: If the folder is not a run, or holds no intact checkpoint; or if 8-bit weights move an embedding too
             much, or there are no images to tell.
     """
     run_dir, out = Path(run_dir), Path(out)

@@ -36,7 +36,7 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
     Args:
         run: The run; its model is trained.
         summaries: What TensorBoard shows of it.
-        resume_from: The checkpoint to go on from; None: from the beginning.
+        resume_from: The checkpoint to resume from; None: start from the beginning.
 
     Returns:
         What each epoch logged, by name; None for what was not finite.
@@ -56,7 +56,7 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
     )
     if resume_from:
         checkpoints.resume(run.model, resume_from)
-        say(run.console, f"Going on from {resume_from.path}")
+        say(run.console, f"Resuming from {resume_from.path}")
     progress = ProgressCallback(images_per_batch=run.data.batches.batch_size, console=run.console)
     with stop, progress:
         fit_from(

@@ -97,10 +97,10 @@ def prepare(
         recipe: What to do.
         catalog: What the recipe's data are, where they have been opened already.
         data_dir: Where the recipe's data paths start from.
-        download: Have TensorFlow Datasets fetch what is not there.
+        download: Let TensorFlow Datasets download what is not there.
         run_dir: Folder of the run; `runs/NAME` by default.
         overwrite: Replace a run that is in the folder.
-        resume: Keep a run that is in the folder, to go on with it.
+        resume: Keep a run that is in the folder, to resume it.
         dry_run: Take a few images only, and write nothing.
         console: Where to print; the terminal by default.
 

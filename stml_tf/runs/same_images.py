@@ -1,4 +1,4 @@
-"""A run that goes on needs the images that it began with: its neighbours and batches are kept as their positions."""
+"""A run is resumed on the images that it started with: its neighbours and batches are kept as their positions."""
 
 import hashlib
 
@@ -10,28 +10,28 @@ from stml_tf.runs.folder import RunFolder
 
 
 def require_same_images(folder: RunFolder, catalog: Catalog, *, resume: bool, progress: Progress) -> str:
-    """Record in `images.json` which images a run is made with; where it goes on, compare them with what is there.
+    """Record in `images.json` which images a run is made with; where it is resumed, compare them with what is there.
 
     Args:
         folder: Of the run, open.
         catalog: Its images, before any is left out.
-        resume: Whether the run goes on.
+        resume: Whether the run is resumed.
         progress: See `fingerprint`.
 
     Returns:
         A checksum of all of it, by which workers can tell whether they see the same images.
 
     Raises:
-        UserError: If the run began with other images; the message names them.
+        UserError: If the run started with other images; the message names them.
     """
     now = fingerprint(catalog, progress=progress)
     file = folder.path / "images.json"
     if resume and file.exists():
         if changed := differences(read_json(file)["sets"], now):
             raise UserError(
-                f"The run in {folder.path} cannot go on, as its images are not those that it began with:\n  "
+                f"The run in {folder.path} cannot be resumed, as its images are not those that it started with:\n  "
                 + "\n  ".join(changed)
-                + "\nGive it those again, or begin anew with --overwrite or another --run-dir."
+                + "\nRestore them, or start again with --overwrite or another --run-dir."
             )
     elif folder.write:
         write_json(file, {"sets": now})

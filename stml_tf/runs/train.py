@@ -54,11 +54,11 @@ def train(
         images: In place of `data`: a folder, a list of paths or uint8 pixels `[num_images, height, width, 3]` to train
             on without labels; or a `Catalog`, which may have labels and test images.
         data_dir: Where the recipe's data paths start from.
-        download: Have TensorFlow Datasets fetch what is not there.
+        download: Let TensorFlow Datasets download what is not there.
         run_dir: Folder of the run; `runs/NAME` by default.
         saved_models: Where the SavedModel goes, under the recipe's name.
         overwrite: Replace a run that is in the folder.
-        resume: Go on with a run that is in the folder from its last checkpoint; without one, from the beginning.
+        resume: Resume a run that is in the folder from its last checkpoint; without one, start it.
         dry_run: Take one step on a few images, write nothing.
         console: Where to print; the terminal by default.
 
@@ -111,7 +111,7 @@ def train_recipe(
     data = {"data_dir": data_dir, "download": download}
     if resume and folder.is_over():
         folder.check(recipe, resume=True)
-        say(console, f"The run in {folder.path} is over: there is nothing to go on with.")
+        say(console, f"The run in {folder.path} is finished: there is nothing to resume.")
         return TrainingResult.of_folder(folder, lambda: images_of_recipe(recipe, catalog, **data))
     replaced = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run}
     run = prepare(recipe, catalog=catalog, run_dir=folder.path, console=console, **data, **replaced)

@@ -220,7 +220,7 @@ def test_a_run_is_trained_measured_exported_and_over():
     over = call("train", "quickstart", *tiny, "--resume")
     assert (over.exit_code, over.output) == (
         0,
-        "The run in runs/quickstart is over: there is nothing to go on with.\n",
+        "The run in runs/quickstart is finished: there is nothing to resume.\n",
     )
     refused = call("train", "quickstart", *tiny)
     assert refused.exit_code == 2

@@ -123,7 +123,7 @@ def test_two_workers_are_stopped_and_killed_and_end_as_one_process_with_two_devi
         assert not (tmp_path / "run" / "metrics.json").exists()
     (chief, printed, errors), (other, silence, others_errors) = finish(*start_workers(tmp_path, "None", "None"))
     assert (chief, other) == (0, 0), errors + others_errors
-    assert "Going on from run/checkpoints/epoch-" in printed
+    assert "Resuming from run/checkpoints/epoch-" in printed
     assert not silence
     assert [path.name for path in (tmp_path / "saved_models" / "quickstart").iterdir()] == ["1"]
     ours, theirs = variables(tmp_path), variables(two_devices)

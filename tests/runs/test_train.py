@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(finished, tmp_p
     os.truncate(folder / "checkpoints" / "epoch-0001-batch-00002" / "variables.npz", 1_000)
     with pytest.warns(UserWarning, match="epoch-0001-batch-00002 is damaged and is passed over"):
         _, printed = run(tmp_path, resume=True)
-    assert printed.count("Going on from") == 1
+    assert printed.count("Resuming from") == 1
     assert "checkpoints/epoch-0001\n" in printed
     np.testing.assert_allclose(losses(folder), losses(finished[1]), rtol=1e-4)
 
@@ -196,7 +196,7 @@ def test_a_run_that_is_over_does_not_go_on(finished):
     tmp_path, folder, _ = finished
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
     _, printed = run(tmp_path, resume=True)
-    assert printed == f"The run in {folder} is over: there is nothing to go on with.\n"
+    assert printed == f"The run in {folder} is finished: there is nothing to resume.\n"
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 
@@ -216,7 +216,7 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path, glyph_folders, monkeyp
     gone.unlink()
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
     with pytest.raises(
-        UserError, match=r"began with:\n  training images: 1 removed \(class.*/17\.png\)\nGive it those"
+        UserError, match=r"started with:\n  training images: 1 removed \(class.*/17\.png\)\nRestore them"
     ):
         start(tmp_path, resume=True)
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
