@@ -355,7 +355,8 @@ def test_missing_keys_are_named(tmp_path):
     assert refusal(path) == (
         f"{path}:\n  name: missing; allowed: text of letters, digits, dots, dashes and underscores that begins with a "
         "letter or digit, 100 at most\n  data: missing; allowed: an object with name\n"
-        "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip\n"
+        "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip, "
+        "brightness, contrast, saturation, hue, greyscale, blur\n"
         "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, "
         "synchronize_batch_norm\n"
         "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
