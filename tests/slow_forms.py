@@ -79,3 +79,14 @@ def mean_shift(predictions: np.ndarray, targets: np.ndarray, memory: np.ndarray,
         nearest = sorted(memory, key=lambda row, target=target: squared_distance_of_directions(row, target))[:top_k]
         losses.append(np.mean([squared_distance_of_directions(prediction, row) for row in nearest]))
     return float(np.mean(losses))
+
+
+def gradient(loss, point, step=1e-5):
+    """Of a function of one array, by central differences, in float64."""
+    point = np.asarray(point, np.float64)
+    found = np.empty_like(point)
+    for index in np.ndindex(point.shape):
+        shift = np.zeros_like(point)
+        shift[index] = step
+        found[index] = (loss(point + shift) - loss(point - shift)) / (2 * step)
+    return found
