@@ -19,6 +19,7 @@ _SPARE = 16
 _ROUGH_SPARE = 32
 _ROUGH_GROUP = 32
 _ROUGH_MOST = 64  # With more neighbours, looking at each candidate again costs more than rough products save.
+_ROUGH_ROWS = 128
 _ROUGH_LEAST = 2**36  # Multiply-adds below which TensorFlow is not worth setting to work.
 
 
@@ -103,16 +104,33 @@ class _RoughSearch:
 
         self._type = tf.float32 if _has_gpu() else tf.bfloat16
         self._count = count
-        self._rows = max(1, held // len(gallery))
-        padding = -len(gallery) % _ROUGH_GROUP
-        self._gallery = tf.pad(tf.cast(gallery, self._type), [[0, padding], [0, 0]])
-        half_norms = np.einsum("nd,nd->n", gallery, gallery) / 2
-        self._half_norms = tf.constant(np.pad(half_norms, (0, padding), constant_values=np.inf))
+        # Products are quick where blocks are high: of a large gallery, a part at a time is searched.
+        parts = np.array_split(gallery, -(-len(gallery) // max(4 * _ROUGH_GROUP * count, held // _ROUGH_ROWS)))
+        self._rows = max(1, held // len(parts[0]))
+        self._parts = [self._part(part) for part in parts]
         self._best = tf.function(self._best_of_block, reduce_retracing=True)
 
+    def _part(self, gallery: np.ndarray) -> tuple[int, Any, Any]:
+        import tensorflow as tf
+
+        padding = -len(gallery) % _ROUGH_GROUP  # of rows that are infinitely far
+        half_norms = np.einsum("nd,nd->n", gallery, gallery) / 2
+        rows = tf.pad(tf.cast(gallery, self._type), [[0, padding], [0, 0]])
+        return len(gallery), rows, tf.constant(np.pad(half_norms, (0, padding), constant_values=np.inf))
+
     def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gallery rows int64 `[rows, count]`, in no order, and the squared distance `[rows]` that all others exceed."""
-        blocks = [self._best(queries[first : first + self._rows]) for first in range(0, len(queries), self._rows)]
+        """Gallery rows, int64 `[rows, candidates]` in no order, and `[rows]` what the others exceed, squared."""
+        first, indices, beyond = 0, [], []
+        for size, gallery, half_norms in self._parts:
+            of_part, bound = self._search(queries, gallery, half_norms)
+            indices.append(first + of_part)
+            beyond.append(bound)
+            first += size
+        return np.concatenate(indices, axis=1), np.minimum.reduce(beyond)
+
+    def _search(self, queries: np.ndarray, gallery: Any, half_norms: Any) -> tuple[np.ndarray, np.ndarray]:
+        starts = range(0, len(queries), self._rows)
+        blocks = [self._best(queries[start : start + self._rows], gallery, half_norms) for start in starts]
         worst, indices = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*blocks, strict=True))
         norms = np.einsum("nd,nd->n", queries, queries)
         squared = norms - 2 * worst
@@ -121,11 +139,11 @@ class _RoughSearch:
         reach = np.sqrt(norms) + np.sqrt(np.maximum(squared, 0))
         return indices, squared - 3 * 2.0**-8 * np.sqrt(norms) * reach
 
-    def _best_of_block(self, queries: Any) -> tuple[Any, Any]:
+    def _best_of_block(self, queries: Any, gallery: Any, half_norms: Any) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        products = tf.matmul(tf.cast(queries, self._type), self._gallery, transpose_b=True)
-        scores = tf.cast(products, tf.float32) - self._half_norms
+        products = tf.matmul(tf.cast(queries, self._type), gallery, transpose_b=True)
+        scores = tf.cast(products, tf.float32) - half_norms
         # The best few lie in the few groups with the best leaders, and groups have their leaders found quickly.
         groups = tf.reshape(scores, [tf.shape(scores)[0], -1, _ROUGH_GROUP])
         _, leading = tf.math.top_k(tf.reduce_max(groups, axis=2), self._count, sorted=False)

@@ -78,6 +78,17 @@ def test_rough_products_and_float32_find_the_same(rough, monkeypatch, kind, excl
     np.testing.assert_array_equal(roughly[1][4050], [*first, 0, *range(4000, 4003 + exclude_self)])
 
 
+def test_a_large_gallery_is_searched_in_parts(rough):
+    embeddings = rows_of("clusters")
+    search = CandidateSearch(embeddings, k=1, num_queries=40, held=3500 * candidates._ROUGH_ROWS)
+    assert [size for size, *_ in search._rough._parts] == [3000, 3000]
+    found = search(embeddings[:40])
+    true = squared_distances(embeddings[:40], embeddings)
+    np.testing.assert_array_equal(found.indices[:, 0], np.arange(40))
+    np.put_along_axis(true, found.indices, np.inf, axis=1)
+    assert (true.min(axis=1) >= found.beyond).all()
+
+
 def test_many_neighbors_are_left_to_float32(rough):
     embeddings = rows_of("noise")
     assert CandidateSearch(embeddings, k=100, num_queries=ROWS, held=10**6)._rough is None
