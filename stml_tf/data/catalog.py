@@ -12,6 +12,8 @@ from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.image_files import LeftOut
 from stml_tf.errors import UserError
 
+_SETS = ("train", "test", "gallery", "unlabeled")
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -89,6 +91,7 @@ class Catalog:
         unlabeled: further images to train on, of these or of other classes, whose labels, if they have any, are not
             to be learned from; None: there are none.
         left_out: files that were there and are no data, with the reason.
+        max_unreadable: share of each set's images that may be left out because they cannot be decoded.
     """
 
     name: str
@@ -97,6 +100,15 @@ class Catalog:
     gallery: ImageSet | None = None
     unlabeled: ImageSet | None = None
     left_out: tuple[LeftOut, ...] = ()
+    max_unreadable: float = 0.01
+
+    def decoded(self, decoding: Decoding) -> Catalog:
+        """The same images, whose files become pixels in another way."""
+
+        def of(images: ImageSet | None) -> ImageSet | None:
+            return None if images is None else replace(images, decoding=decoding)
+
+        return replace(self, **{name: of(getattr(self, name)) for name in _SETS})
 
     def test_set(self) -> tuple[ImageSet | None, int | None]:
         """The images to evaluate on, and how many of them, the first ones, search the others; None: each searches all.
@@ -116,8 +128,7 @@ class Catalog:
                 return images
             return images.take(np.linspace(0, len(images) - 1, count).astype(np.int64))
 
-        sets = {name: of(getattr(self, name)) for name in ("train", "test", "gallery", "unlabeled")}
-        return replace(self, **sets)
+        return replace(self, **{name: of(getattr(self, name)) for name in _SETS})
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:

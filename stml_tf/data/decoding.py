@@ -36,7 +36,7 @@ from stml_tf.data.formats.with_pillow import RefusedError, decode_with_pillow
 from stml_tf.errors import UserError
 from stml_tf.tensor import Tensor
 
-__all__ = ["MAX_PIXELS", "Decoding", "UnreadableImageError", "decode", "read_image"]
+__all__ = ["MAX_PIXELS", "Decoding", "UnreadableImageError", "decode", "decode_with_python", "read_image"]
 
 EMPTY = "it is empty"
 NO_IMAGE = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
@@ -82,22 +82,44 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         raise UnreadableImageError(name, _reason(error)) from error
 
 
-def decode(
-    content: Tensor, decoding: Decoding = DEFAULT_DECODING, *, otherwise: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """Decode one image file in the graph, as `read_image` does.
+def decode(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
+    """Decode one image file in the graph, as `read_image` does, with TensorFlow alone.
 
     Args:
         content: The file, a scalar string.
         decoding: What the pixels become.
-        otherwise: From a file of a format that TensorFlow cannot decode to its pixels; None refuses such a file.
 
     Returns:
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason.
+        tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason. Formats
+            that need Pillow are refused.
     """
+    return _graph_decoder(decoding)(content)
+
+
+def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
+    """As `decode`, but formats that need Pillow are decoded, in the Python process that made the graph."""
+    return _graph_decoder(decoding, with_python=True)(content)
+
+
+@functools.lru_cache(maxsize=16)
+def _graph_decoder(decoding: Decoding, *, with_python: bool = False) -> Callable[[Tensor], Tensor]:
+    """The decoder, traced once in a process: that takes seconds, and every input pipeline needs it."""
+
+    def from_pillow(content: Tensor) -> Tensor:
+        pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, [None, None, 3])
+
+    return tf.function(
+        lambda content: _decode(content, decoding, otherwise=from_pillow if with_python else None),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    )
+
+
+def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor], Tensor] | None) -> Tensor:
     content = require(content, tf.strings.length(content) > 0, EMPTY)
     number = _format_number(content)
 
@@ -126,13 +148,6 @@ def _called(decoder: Callable[[Tensor, Decoding], tuple[Tensor, Tensor]]) -> Cal
 
 def _no_pixels(content: Tensor) -> Tensor:
     return tf.zeros([0, 0, 3], tf.uint8) + tf.cast(tf.strings.length(content), tf.uint8)
-
-
-@functools.lru_cache(maxsize=8)
-def _graph_decoder(decoding: Decoding) -> Callable[[Tensor], Tensor]:
-    return tf.function(
-        functools.partial(decode, decoding=decoding), input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-    )
 
 
 def _reason(error: tf.errors.OpError) -> str:

@@ -49,6 +49,18 @@ def differences(before: Fingerprint, now: Fingerprint) -> list[str]:
     return lines
 
 
+def class_names_checksum(images: ImageSet | None) -> str | None:
+    """What tells the classes of a set from those of another: of their names alone; None without classes."""
+    if images is None or images.labels is None:
+        return None
+    return names_checksum([images.class_names[label] for label in np.unique(images.labels)])
+
+
+def names_checksum(names: Sequence[str]) -> str:
+    """The SHA-256, in hexadecimal, of a set of names."""
+    return hashlib.sha256("\0".join(sorted(set(names))).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _columns(images: ImageSet, progress: Progress) -> dict[str, list[str | None]]:
     digests = []
     with ThreadPoolExecutor() as pool, progress(len(images)) as on_progress:

@@ -44,6 +44,15 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be decoded: its position in the set, its file, and why."""
+
+    index: int
+    path: Path
+    reason: str
+
+
 def find_images(folder: Path) -> tuple[list[Path], list[LeftOut]]:
     """Find the images at any depth below a folder.
 
@@ -101,13 +110,13 @@ def reason_against(path: Path) -> str | None:
         return BROKEN
 
 
-def counted(left_out: Iterable[LeftOut]) -> str:
+def counted(left_out: Iterable[LeftOut | Unreadable]) -> str:
     """How much was left out for which reason, the most frequent first, such as `hidden: 12, no image: 3`."""
     counts = Counter(each.reason for each in left_out)
     return ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
 
 
-def listed(left_out: Iterable[LeftOut]) -> Iterator[str]:
+def listed(left_out: Iterable[LeftOut | Unreadable]) -> Iterator[str]:
     """One line for each, with its reason, that can be written and printed whatever the name's bytes."""
     for each in left_out:
         yield f"{printable(each.path)}\t{each.reason}"

@@ -12,19 +12,12 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.decoding import UnreadableImageError, read_image
+from stml_tf.data.image_files import Unreadable, printable
 from stml_tf.errors import UserError
 
 # Bytes, as many as about 5,500 photographs of 256 x 256 take; those of Stanford Online Products would take tens of GB.
 MAX_DECODED = 2**30
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image that cannot be decoded: its position in the set, its file, and why."""
-
-    index: int
-    path: Path
-    reason: str
+_NAMED = 5  # of the unreadable images
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,23 +92,54 @@ def find_unreadable(
     return inspect_images(images, workers=workers, on_progress=on_progress).unreadable
 
 
+class TooManyUnreadableError(UserError):
+    """More images cannot be decoded than may be left out; `unreadable` holds all of them."""
+
+    def __init__(self, unreadable: Sequence[Unreadable], count: int, max_share: float) -> None:
+        listed = "".join(f"\n  {printable(bad.path)}: {bad.reason}" for bad in unreadable[:_NAMED])
+        more = f"\n  and {len(unreadable) - _NAMED:,} more" if len(unreadable) > _NAMED else ""
+        super().__init__(
+            f"{len(unreadable):,} of {count:,} images cannot be read; at most {max_share:.3g} of them may be left out. "
+            f"Repair or remove these files, or raise data.max_unreadable:{listed}{more}"
+        )
+        self.unreadable = list(unreadable)
+
+
 def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: float = 0.01) -> ImageSet:
     """The images without the unreadable ones, in the same order.
 
     Raises:
-        UserError: more than `max_share` of the images are unreadable, or all are: then the data is probably not what
-            was meant.
+        TooManyUnreadableError: more than `max_share` of the images are unreadable, or all are: then the data is
+            probably not what was meant.
     """
     if not unreadable:
         return images
     if len(unreadable) > max_share * len(images) or len(unreadable) == len(images):
-        listed = "".join(f"\n  {bad.path}: {bad.reason}" for bad in unreadable[:5])
-        more = f"\n  and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
-        raise UserError(
-            f"{len(unreadable)} of {len(images)} images cannot be read; at most {max_share:.3g} of them may be left "
-            f"out. Repair or remove these files:{listed}{more}"
-        )
+        raise TooManyUnreadableError(unreadable, len(images), max_share)
     return images.take(np.delete(np.arange(len(images)), [bad.index for bad in unreadable]))
+
+
+def readable_test_set(
+    catalog: Catalog, *, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[ImageSet | None, int | None, list[Unreadable]]:
+    """What `Catalog.test_set` gives, without the images that cannot be decoded, and these.
+
+    Training leaves out the same ones, so that a later measurement is of the same images.
+
+    Raises:
+        TooManyUnreadableError: more of them cannot be read than the catalog allows.
+    """
+    unreadable: list[Unreadable] = []
+
+    def readable(images: ImageSet | None) -> ImageSet | None:
+        if images is None:
+            return None
+        found = find_unreadable(images, on_progress=on_progress)
+        unreadable.extend(found)
+        return leave_out(images, found, max_share=catalog.max_unreadable)
+
+    whole = replace(catalog, test=readable(catalog.test), gallery=readable(catalog.gallery))
+    return *whole.test_set(), unreadable
 
 
 def readable_catalog(
@@ -147,7 +171,7 @@ def readable_catalog(
         with progress(len(images)) as on_progress:
             found = inspect_images(images, keep=keep, max_decoded=room, on_progress=on_progress)
         unreadable.extend(found.unreadable)
-        left = leave_out(images, found.unreadable)
+        left = leave_out(images, found.unreadable, max_share=catalog.max_unreadable)
         return left if found.decoded is None else replace(left, images=found.decoded)
 
     train, unlabeled = (readable(images, keep=keep_train) for images in (catalog.train, catalog.unlabeled))

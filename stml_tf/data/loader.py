@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
-from stml_tf.data.decoding import decode, read_image
+from stml_tf.data.decoding import decode_with_python, read_image
 from stml_tf.tensor import Tensor
 
 
@@ -124,14 +123,14 @@ def pixels_of(images: ImageSet, index: int) -> np.ndarray:
 def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
     """A function for the graph, from the index of an image to its pixels, uint8 `[height, width, 3]`."""
 
-    def through_python(function: Callable[..., np.ndarray], argument: Tensor) -> Tensor:
-        pixels = tf.numpy_function(function, [argument], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, [None, None, 3])
-
     if not all(isinstance(image, Path) for image in images.images):
-        return lambda index: through_python(lambda index: pixels_of(images, index), index)
+
+        def look_up(index: Tensor) -> Tensor:
+            pixels = tf.numpy_function(lambda index: pixels_of(images, index), [index], tf.uint8, stateful=False)
+            return tf.ensure_shape(pixels, [None, None, 3])
+
+        return look_up
 
     # Files are decoded in the graph, without Python and its lock, but for the formats that TensorFlow does not know.
     paths = tf.constant([os.fsencode(path) for path in images.images])
-    otherwise = partial(through_python, lambda content: read_image(content, images.decoding))
-    return lambda index: decode(tf.io.read_file(paths[index]), images.decoding, otherwise=otherwise)
+    return lambda index: decode_with_python(tf.io.read_file(paths[index]), images.decoding)

@@ -21,7 +21,7 @@ def render_model_card(metadata: Mapping[str, Any]) -> str:
     Args:
         metadata: what the export knows (`embedding_dim`, `size`, `resize`, `normalize`, `dtype`, `batch_size`,
             `version`, `exported`, `software`) and what it was told: `name`, `about`, `data` (text), `recipe`, `metrics`
-            (tables) and `quantization`. What is not there is said to be not recorded.
+            (tables), `quantization` and `unfinished`. What is not there is said to be not recorded.
 
     Returns:
         The card, Markdown.
@@ -32,7 +32,7 @@ def render_model_card(metadata: Mapping[str, Any]) -> str:
         name=metadata.get("name", "Embedding network"),
         about=metadata.get("about") or _NOT_RECORDED,
         data=metadata.get("data") or _NOT_RECORDED,
-        metrics=_table(metadata.get("metrics", {})),
+        metrics=_unfinished(metadata) + _table(metadata.get("metrics", {})),
         recipe=_code(metadata["recipe"]) if "recipe" in metadata else _NOT_RECORDED,
         embedding_dim=metadata["embedding_dim"],
         dtype=metadata["dtype"],
@@ -44,6 +44,16 @@ def render_model_card(metadata: Mapping[str, Any]) -> str:
         version=metadata["version"],
         exported=metadata["exported"],
         software=", ".join(f"{name} {version}" for name, version in metadata["software"].items()),
+    )
+
+
+def _unfinished(metadata: Mapping[str, Any]) -> str:
+    """A warning before the metrics of a run that is not over."""
+    if "unfinished" not in metadata:
+        return ""
+    return (
+        f"The run is not over: these are the weights of its last checkpoint, after {metadata['unfinished']}, and what "
+        "was measured of them.\n\n"
     )
 
 

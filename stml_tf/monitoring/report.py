@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stml_tf.data.catalog import Catalog
+from stml_tf.data.image_files import counted
 
 __all__ = ["describe_run", "epochs_report", "metrics_table", "say"]
 
@@ -28,7 +29,8 @@ def describe_run(
     """Say in a few lines what a run is about to do, with which data."""
     tested = "no test images"
     if catalog.test:
-        tested = f"{len(catalog.test):,} test images of {len(np.unique(catalog.test.labels)):,} other classes"
+        other = "other " if _share_no_class(catalog) else ""
+        tested = f"{len(catalog.test):,} test images of {len(np.unique(catalog.test.labels)):,} {other}classes"
     if catalog.gallery:
         tested += f", which search {len(catalog.gallery):,} others"
     labeled, unlabeled = len(catalog.train), len(catalog.unlabeled or ())
@@ -38,8 +40,19 @@ def describe_run(
         trained = f"{labeled:,} training images of {classes:,} classes, {unlabeled:,} without labels"
     console.print(Text.assemble((title, "bold"), f"  {about}"), soft_wrap=True)
     say(console, f"Data      {catalog.name}: {trained}, {tested}")
+    if catalog.left_out:
+        say(console, f"Left out  {counted(catalog.left_out)} (listed in the run folder's left_out.txt)")
     say(console, f"Network   {network}")
     say(console, f"Training  {training}")
+
+
+def _share_no_class(catalog: Catalog) -> bool:
+    """Whether training and test images are known to be of different classes; `unlabeled` may hold any."""
+    train, test = catalog.train, catalog.test
+    if catalog.unlabeled or train.labels is None or test.labels is None:
+        return False
+    names = [{images.class_names[label] for label in np.unique(images.labels)} for images in (train, test)]
+    return names[0].isdisjoint(names[1])
 
 
 def say(console: Console, text: str) -> None:

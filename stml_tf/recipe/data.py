@@ -124,7 +124,26 @@ class GlyphsData(DataSection):
         return self._num_train_classes() * self.instances
 
 
-class FolderData(DataSection):
+Level = Annotated[int, Field(ge=0, le=255, strict=True)]
+Color = Annotated[tuple[Level, Level, Level], Field(strict=False)]  # JSON has lists, not tuples.
+
+
+class FileData(DataSection):
+    """Data that are image files: what their pixels become, and how many of them may be unreadable."""
+
+    name: str
+    background: Color = Field(
+        (255, 255, 255), description="Red, green and blue that show through where an image is transparent."
+    )
+    bit_depth: int = Field(
+        16, ge=8, le=16, description="Bits that are used of the 16 in 16-bit files: 10 or 12 for many cameras."
+    )
+    max_unreadable: float = Field(
+        0.01, ge=0, lt=1, description="Share of a set's images that may be left out because they cannot be decoded."
+    )
+
+
+class FolderData(FileData):
     """Image files of your own. Paths are relative to the data folder that is given when training starts."""
 
     name: Annotated[str, _described_by("FolderData")] = Field(description="Image files of your own.")
@@ -147,6 +166,7 @@ class FolderData(DataSection):
     unlabeled: str | None = Field(
         None, min_length=1, description="Folder of further training images without labels, flat or nested; null: none."
     )
+    allow_leaks: bool = Field(False, description="Let test images be training images too, byte for byte.")
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
@@ -181,7 +201,7 @@ class FolderData(DataSection):
         return self
 
 
-class PublishedData(DataSection):
+class PublishedData(FileData):
     """A published data set with the split of its classes that results are reported on, in its official layout."""
 
     name: Annotated[str, _described_by("PublishedData")] = Field(
@@ -196,7 +216,7 @@ class PublishedData(DataSection):
     labeled_fraction: LabeledFraction = None
 
 
-class TfdsData(DataSection):
+class TfdsData(FileData):
     """An image classification set of TensorFlow Datasets, split by class; `"name": "tfds:NAME"` is short for it."""
 
     name: Annotated[str, _described_by("TfdsData")] = Field(description="A set of TensorFlow Datasets.")

@@ -225,6 +225,12 @@ class Optimizer(Section):
         for key in ("learning_rate", "weight_decay"):
             if key in options:
                 raise ValueError(f"{key} is set by optimizer.{key}, so take it out of the options")
+        for key in ("use_ema", "ema_momentum", "ema_overwrite_frequency"):
+            if key in options:
+                raise ValueError(
+                    f"{key}: given; allowed: other options. Keras puts averaged weights in place only when training "
+                    "ends, after the checkpoints are written, so that a run would measure one network and keep another"
+                )
         return options
 
 

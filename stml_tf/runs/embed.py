@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.loader import evaluation_batches
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.distribution.devices import on_all_replicas
@@ -21,6 +22,14 @@ from stml_tf.recipe.recipe import Recipe
 
 EMBEDDING_BATCH = 256
 EMBEDDING, AUXILIARY = 0, 1  # the student's outputs
+
+
+def decoding_of(data: Any) -> Decoding:
+    """How the image files of a recipe's `data` section become pixels; where it does not say, as by default."""
+    default = DEFAULT_DECODING
+    return Decoding(
+        tuple(getattr(data, "background", default.background)), getattr(data, "bit_depth", default.bit_depth)
+    )
 
 
 def embed_images(

@@ -1,12 +1,16 @@
 """Measures a run that is over, or a SavedModel, on test images."""
 
+import inspect
 import json
 import os
 from pathlib import Path
 
 import keras
 
+from stml_tf import registry
 from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.fingerprint import class_names_checksum
+from stml_tf.data.inspection import readable_test_set
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.folder import load_labeled_folder
 from stml_tf.errors import UserError
@@ -14,11 +18,12 @@ from stml_tf.export.saved_model import find_saved_model
 from stml_tf.plugins import require_registered
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.runs.embed import embed_images, embed_with_saved_model, student_network
+from stml_tf.runs.embed import decoding_of, embed_images, embed_with_saved_model, student_network
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding
 from stml_tf.runs.measure import retrieval
 from stml_tf.runs.restore import restore_student
+from stml_tf.runs.same_images import test_classes_of
 
 
 def evaluate(
@@ -33,7 +38,8 @@ def evaluate(
 
     Args:
         source: A run folder, or a SavedModel: a version's folder, or the one above, whose newest version is taken.
-        data_dir: Where the recipe's data paths start from.
+        data_dir: Where the recipe's data paths start from. Where that is not the recipe's data set, but a folder with a
+            folder for each class, all of its images are measured.
         images: Test images in place of the recipe's: a folder with a folder for each class, or a `Catalog`, whose test
             images and gallery are taken. Needed for a run that was given its images.
         backbone: The model that was given to `train`, for a run that was.
@@ -51,7 +57,8 @@ def evaluate(
     with holding(backbone=backbone, loss=loss, images=catalog):
         saved_model = find_saved_model(source)
         recipe = RunFolder(source).recipe() if saved_model is None else recipe_of_saved_model(saved_model)
-        found, num_queries = _test_images(recipe, catalog, data_dir)
+        known_classes = test_classes_of(RunFolder(source)) if saved_model is None else _test_classes(saved_model)
+        found, num_queries = _test_images(recipe, catalog, data_dir, known_classes)
         if saved_model is None:
             student, _ = restore_student(source, recipe)
             network = student_network(student)
@@ -78,6 +85,11 @@ def recipe_of_saved_model(saved_model: Path) -> Recipe:
     return load_recipe(extras / "recipe.json", check_files=False)
 
 
+def _test_classes(saved_model: Path) -> str | None:
+    metadata = json.loads((saved_model / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata.get("test_classes")
+
+
 def _test_catalog(images: Catalog | str | os.PathLike[str] | None) -> Catalog | None:
     if images is None or isinstance(images, Catalog):
         return images
@@ -90,12 +102,55 @@ def _test_catalog(images: Catalog | str | os.PathLike[str] | None) -> Catalog | 
     )
 
 
-def _test_images(recipe: Recipe, catalog: Catalog | None, data_dir: Path | None) -> tuple[ImageSet, int | None]:
-    catalog = catalog or open_catalog(data_dir=data_dir, **recipe.data.model_dump())
-    images, num_queries = catalog.test_set()
-    if images is None:
+def _test_images(
+    recipe: Recipe, catalog: Catalog | None, data_dir: Path | None, known_classes: str | None
+) -> tuple[ImageSet, int | None]:
+    if catalog is None:
+        catalog = _recipe_data(recipe, data_dir, known_classes)
+    if catalog.test is None:
         raise UserError(
             f"{catalog.name}, the data of the recipe {recipe.name}, has no test images to evaluate on: set data.test "
             "to a folder with one folder a class, or give such a folder as images=..."
         )
+    images, num_queries, _ = readable_test_set(catalog)
     return images, num_queries
+
+
+def _recipe_data(recipe: Recipe, data_dir: Path | None, known_classes: str | None) -> Catalog:
+    """The recipe's data; or all of a folder of other images, where `data_dir` holds another data set.
+
+    A recipe that splits one folder by class is known by its test classes: another folder is measured as a whole, for
+    none of its images were trained on.
+    """
+    if data_dir is None:
+        return open_catalog(**recipe.data.model_dump())
+    if not _may_hold(recipe, data_dir):
+        return _whole_folder(recipe, data_dir)
+    try:
+        catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
+    except ValueError as error:
+        if recipe.data.name == "folder":
+            raise
+        try:  # A published data set that is not there: perhaps the folder is one of other images.
+            return _whole_folder(recipe, data_dir)
+        except ValueError:
+            raise error from None
+    splits_a_folder = getattr(recipe.data, "train_classes", None) is not None and recipe.data.name == "folder"
+    if splits_a_folder and known_classes is not None and known_classes != class_names_checksum(catalog.test):
+        return _whole_folder(recipe, data_dir)
+    return catalog
+
+
+def _may_hold(recipe: Recipe, data_dir: Path) -> bool:
+    """Whether a folder is laid out as the recipe's data are; some are drawn or given, and lie nowhere."""
+    data = recipe.data
+    if "data_dir" not in inspect.signature(registry.resolve(registry.sources.find(data.name).build)).parameters:
+        return False
+    if data.name != "folder":
+        return True
+    return (data_dir / (data.test or data.train)).is_dir()
+
+
+def _whole_folder(recipe: Recipe, folder: Path) -> Catalog:
+    labeled = load_labeled_folder(folder)
+    return Catalog(folder.resolve().name, labeled, labeled).decoded(decoding_of(recipe.data))

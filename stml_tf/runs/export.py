@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from stml_tf import registry
 from stml_tf.data.catalog import Catalog
+from stml_tf.data.inspection import find_unreadable, leave_out, readable_test_set
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.given import GivenImages
 from stml_tf.errors import UserError
@@ -22,10 +23,11 @@ from stml_tf.models import preprocessing
 from stml_tf.plugins import records_of
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.registry import Source
-from stml_tf.runs.embed import embed_images
+from stml_tf.runs.embed import decoding_of, embed_images
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import GIVEN, LossFunction, holding
 from stml_tf.runs.restore import restore_student
+from stml_tf.runs.same_images import test_classes_of
 
 _CALIBRATION_IMAGES = 1_000
 
@@ -67,6 +69,9 @@ def export(
         recipe = folder.recipe()
         student, checkpoint = restore_student(run_dir, recipe)
         metrics = {name: value for name, value in checkpoint.metrics.items() if value is not None}
+        options["test_classes"] = test_classes_of(folder)
+        if not folder.is_over():
+            options["unfinished"] = f"epoch {checkpoint.epoch} of {recipe.training.epochs}"
         if not quantize:
             return export_student(recipe, student, out, metrics, **options)
         network = embedding_network(student)
@@ -95,6 +100,8 @@ def export_student(
     metrics: dict[str, float],
     *,
     quantization: dict[str, Any] | None = None,
+    test_classes: str | None = None,
+    unfinished: str | None = None,
     **options: Any,
 ) -> Path:
     """Write a recipe's student as the next version of a SavedModel.
@@ -105,6 +112,8 @@ def export_student(
         out: Folder of the SavedModel's versions.
         metrics: What was measured, for the model card.
         quantization: What 8-bit weights cost, for the model card.
+        test_classes: Tells whether a folder that it is measured on later is the one that it was trained with.
+        unfinished: How far the run is, for the model card; None: it is over.
         **options: Further ones of `export_saved_model`, such as `dtype`.
 
     Returns:
@@ -115,7 +124,9 @@ def export_student(
         out,
         size=recipe.evaluation.size or recipe.views.size,
         resize=recipe.evaluation.resize,
+        normalize=recipe.evaluation.normalize,
         preprocess=preprocessing(recipe.model.backbone),
+        decoding=decoding_of(recipe.data),
         metadata={
             "name": recipe.name,
             "about": recipe.about,
@@ -124,6 +135,8 @@ def export_student(
             "metrics": metrics,
             "plugins": records_of(recipe.registered_names),
             **({"quantization": quantization} if quantization else {}),
+            **({"test_classes": test_classes} if test_classes else {}),
+            **({"unfinished": unfinished} if unfinished else {}),
         },
         **options,
     )
@@ -134,9 +147,10 @@ def _cost_of_quantization(
 ) -> dict[str, Any]:
     """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
     catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
-    images, num_queries = catalog.test_set()
+    images, num_queries, _ = readable_test_set(catalog)
     if images is None:
         images = catalog.train.take(range(min(len(catalog.train), _CALIBRATION_IMAGES)))
+        images = leave_out(images, find_unreadable(images), max_share=catalog.max_unreadable)
     float_embeddings, int8_embeddings = (
         embed_images(
             recipe,

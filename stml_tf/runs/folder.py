@@ -32,7 +32,6 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.json"
         self.picture = self.path / "retrieval.png"
         self.plugins_file = self.path / "plugins.json"
-        self.unreadable_file = self.path / "unreadable.txt"
 
     def check(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
         """Refuse a folder in which the run must not start or resume.
@@ -100,11 +99,15 @@ class RunFolder:
         """
         require_registered(self.plugins(), self.path)
 
-    def write_unreadable(self, unreadable: Iterable[tuple[Path, str]]) -> None:
-        """List the files that could not be decoded, with the reason, in `unreadable.txt`; without any, no file."""
-        lines = [f"{path}\t{reason}\n" for path, reason in unreadable]
-        if lines and self.write:
-            write_text(self.unreadable_file, "".join(lines))
+    def write_left_out(self, unreadable: Iterable[str], left_out: Iterable[str]) -> None:
+        """Write which images could not be decoded to `unreadable.txt`, and which files are no data to `left_out.txt`.
+
+        A line for each. Where there are none, there is no file.
+        """
+        for name, lines in (("unreadable.txt", unreadable), ("left_out.txt", left_out)):
+            text = "".join(f"{line}\n" for line in lines)
+            if text and self.write:
+                write_text(self.path / name, text)
 
     def write_picture(self, png: bytes) -> None:
         """Write `retrieval.png`."""

@@ -11,13 +11,16 @@ import tensorflow as tf
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.data.inspection import readable_catalog
+from stml_tf.data.image_files import listed
+from stml_tf.data.inspection import TooManyUnreadableError, readable_catalog
 from stml_tf.data.loader import training_batches
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
 from stml_tf.distribution.devices import strategy_for
 from stml_tf.distribution.workers import is_chief
 from stml_tf.dry_run import trial
+from stml_tf.errors import UserError
+from stml_tf.files import write_text
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
@@ -127,7 +130,10 @@ def prepare(
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
     listed, progress = catalog, partial(inspection_progress, console=console)
-    catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress)
+    try:
+        catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress)
+    except TooManyUnreadableError as error:
+        raise _with_a_list(error, folder, dry_run=dry_run) from None
     data = training_data(recipe, catalog)
     test, num_queries = catalog.test_set()
     # Before anything is written: what cannot be built leaves no folder behind.
@@ -139,7 +145,7 @@ def prepare(
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
         seen = require_same_images(folder, listed, resume=resume, progress=progress)
-        folder.write_unreadable((bad.path, bad.reason) for bad in unreadable)
+        folder.write_left_out(listed(unreadable), listed(catalog.left_out))
     wait_until_all_have_read_the_same(
         strategy,
         recipe=recipe.model_dump(),
@@ -164,6 +170,15 @@ def images_of_recipe(
     """List the images that a recipe trains on; the arguments are those of `prepare`."""
     catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
     return training_data(recipe, catalog).images
+
+
+def _with_a_list(error: TooManyUnreadableError, folder: RunFolder, *, dry_run: bool) -> UserError:
+    """The same error, which says where all images are listed: beside the run folder, for there is no run."""
+    if dry_run or not folder.write:
+        return error
+    file = folder.path.with_name(f"{folder.path.name}-unreadable.txt")
+    write_text(file, "".join(f"{line}\n" for line in listed(error.unreadable)))
+    return UserError(f"{error}\nAll of them are listed in {file}.")
 
 
 def _strategy(recipe: Recipe) -> tf.distribute.Strategy:

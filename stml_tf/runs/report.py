@@ -30,6 +30,13 @@ def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after:
     summaries.image("retrieval", picture, step=run.recipe.training.epochs)
 
 
+def _title(num_images: int, results: Results) -> str:
+    counts = results["after training"]
+    title = f"Retrieval among {num_images:,} test images, averaged over {counts['queries']:,} queries"
+    without = counts["queries_without_match"]
+    return f"{title} ({without:,} have no other image of their class to find)" if without else title
+
+
 def report(run: Run, results: Results, history: History, saved_model: Path) -> None:
     """Write `metrics.json`, which ends a run, and print what was reached and where everything is.
 
@@ -42,7 +49,7 @@ def report(run: Run, results: Results, history: History, saved_model: Path) -> N
     if run.test is None:
         say(run.console, "There are no test images, so the network could not be evaluated: give data.test a folder.")
     else:
-        run.console.print(metrics_table(results, title=f"Retrieval among {len(run.test)} test images"))
+        run.console.print(metrics_table(results, title=_title(len(run.test), results)))
     folder = run.folder
     folder.write_metrics(
         {

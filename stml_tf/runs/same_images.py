@@ -3,7 +3,7 @@
 import hashlib
 
 from stml_tf.data.catalog import Catalog
-from stml_tf.data.fingerprint import Progress, differences, fingerprint
+from stml_tf.data.fingerprint import Progress, differences, fingerprint, names_checksum
 from stml_tf.errors import UserError
 from stml_tf.files import read_json, write_json
 from stml_tf.runs.folder import RunFolder
@@ -36,3 +36,11 @@ def require_same_images(folder: RunFolder, catalog: Catalog, *, resume: bool, pr
     elif folder.write:
         write_json(file, {"sets": now})
     return hashlib.sha256(repr(now).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def test_classes_of(folder: RunFolder) -> str | None:
+    """The checksum of the names of a run's test classes; None where it has none, or kept no record."""
+    file = folder.path / "images.json"
+    classes = read_json(file)["sets"].get("test", {}).get("classes", []) if file.exists() else []
+    known = [name for name in classes if name is not None]
+    return names_checksum(known) if known else None

@@ -23,6 +23,7 @@ from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_p
 from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
+from stml_tf.runs.same_images import test_classes_of
 
 
 def train(
@@ -142,7 +143,13 @@ def train_recipe(
             draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
         metrics = results.get("after training", {})
-        saved_model = export_student(recipe, run.model.student, saved_models / recipe.name, metrics)
+        saved_model = export_student(
+            recipe,
+            run.model.student,
+            saved_models / recipe.name,
+            metrics,
+            test_classes=test_classes_of(run.folder),
+        )
         report(run, results, history, saved_model)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

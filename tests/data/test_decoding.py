@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from stml_tf.data.decoding import UnreadableImageError, decode, read_image
+from stml_tf.data.decoding import UnreadableImageError, decode, decode_with_python, read_image
 from stml_tf.data.formats.rule import Decoding
 from stml_tf.data.formats.signatures import PILLOW_FORMATS, format_of
 from tests.data.encodings import ENCODINGS, REFUSED, alpha, encoded, picture, png, png_chunk
@@ -168,12 +168,12 @@ def test_too_little_memory_says_nothing_about_the_file(monkeypatch):
         read_image(ENCODINGS["png"])
 
 
-def test_a_file_of_a_format_that_tensorflow_does_not_know_is_handed_on_or_refused():
-    content = ENCODINGS["tiff"]
-    black = decode(tf.constant(content), otherwise=lambda content: tf.zeros([2, 3, 3], tf.uint8))
-    assert black.shape == (2, 3, 3)
+def test_a_file_of_a_format_that_tensorflow_does_not_know_goes_through_python_or_is_refused():
+    content = tf.constant(ENCODINGS["tiff, alpha"])
+    np.testing.assert_array_equal(decode_with_python(content), read_image(ENCODINGS["tiff, alpha"]))
+    np.testing.assert_array_equal(decode_with_python(tf.constant(ENCODINGS["png"])), picture())
     with pytest.raises(tf.errors.InvalidArgumentError, match="TensorFlow cannot decode TIFF: send the pixels"):
-        decode(tf.constant(content))
+        decode(content)
 
 
 def test_orientation_behind_many_segments_is_found():

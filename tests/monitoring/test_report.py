@@ -62,7 +62,7 @@ def test_a_run_says_what_it_is_about_to_do():
     title, data, *others = described(test=labelled(6), gallery=labelled(9))
     assert title == "run  Tries."
     assert data == (
-        "Data      mine: 1,200 training images without labels, 6 test images of 3 other classes, which search 9 others"
+        "Data      mine: 1,200 training images without labels, 6 test images of 3 classes, which search 9 others"
     )
     assert others == ["Network   conv4", "Training  2 epochs"]
     assert described()[1].endswith("without labels, no test images")

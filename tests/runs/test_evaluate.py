@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from stml_tf import evaluate, export, train
 from stml_tf.data.sources.glyphs import load_glyphs
+from stml_tf.errors import UserError
 from stml_tf.recipe.load import load_recipe
 
 SMALL = (
@@ -95,3 +97,77 @@ def test_options_of_the_export_reach_the_saved_model(finished, tmp_path):
     embeddings = embeddings_by(exported)
     assert embeddings.dtype == np.float16
     np.testing.assert_allclose(embeddings, embeddings_by(original), atol=1e-3)
+
+
+def write_classes(folder: Path, *, classes: int, images: int, seed: int = 0) -> None:
+    """Coarse patterns, one for a class, under much noise."""
+    for number in range(classes):
+        base = np.random.default_rng([seed, number]).integers(0, 256, (4, 4, 3))
+        (folder / f"class{number}").mkdir(parents=True)
+        for image in range(images):
+            noise = np.random.default_rng([seed, number, image]).integers(-60, 60, base.shape)
+            pixels = (base + noise).clip(0, 255).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+            Image.fromarray(pixels).save(folder / f"class{number}" / f"{image}.png")
+
+
+@pytest.fixture(scope="module")
+def not_normalized(tmp_path_factory):
+    """A run on files, one test image of which is cut in half, with embeddings that are not normalised."""
+    tmp_path = tmp_path_factory.mktemp("not_normalized")
+    write_classes(tmp_path / "data" / "train", classes=4, images=6)
+    write_classes(tmp_path / "data" / "test", classes=4, images=6, seed=1)
+    broken = tmp_path / "data" / "test" / "class1" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:90])
+    (tmp_path / "data" / "test" / "class1" / "notes.txt").write_text("no image")
+    data = 'data={"name": "folder", "max_unreadable": 0.05, "background": [9, 9, 9]}'
+    recipe = load_recipe("quickstart", [data, *SMALL, "evaluation.normalize=false"])
+    return run(tmp_path, recipe, data_dir=tmp_path / "data"), tmp_path / "data"
+
+
+def test_an_image_that_training_leaves_out_is_left_out_of_every_measurement(not_normalized, tmp_path):
+    folder, data = not_normalized
+    assert (folder / "unreadable.txt").read_text().startswith(f"{data / 'test/class1/3.png'}\tit is damaged or cut off")
+    assert (folder / "left_out.txt").read_text() == f"{data / 'test/class1/notes.txt'}\tno image\n"
+    reached = json.loads((folder / "metrics.json").read_text())["after training"]
+    assert reached["queries"] == 23
+    small = export(folder, tmp_path, quantize=True, data_dir=data)
+    assert metadata_of(small)["quantization"]["images"] == 23
+    assert evaluate(folder, data_dir=data)["queries"] == 23
+
+
+def test_what_is_measured_is_what_is_exported_is_what_is_evaluated(not_normalized, tmp_path):
+    folder, data = not_normalized
+    reached = json.loads((folder / "metrics.json").read_text())["after training"]
+    exported = export(folder, tmp_path)
+    assert metadata_of(exported)["normalize"] is False
+    assert metadata_of(exported)["background"] == [9, 9, 9]
+    assert "The run is not over" not in (exported / "assets.extra" / "model_card.md").read_text()
+    for source in (folder, exported):
+        assert evaluate(source, data_dir=data) == pytest.approx(reached, abs=1e-6)
+
+
+def test_all_of_another_folder_is_measured(finished, not_normalized, tmp_path):
+    write_classes(tmp_path / "photos", classes=6, images=3, seed=5)
+    for source in (finished, export(finished, tmp_path / "out"), not_normalized[0]):
+        assert evaluate(source, data_dir=tmp_path / "photos")["queries"] == 18
+    with pytest.raises(UserError, match="holds images of 1 classes"):
+        shutil.copytree(tmp_path / "photos" / "class0", tmp_path / "one" / "class0")
+        evaluate(finished, data_dir=tmp_path / "one")
+
+
+def test_a_folder_that_was_split_by_class_is_known_by_its_classes(tmp_path):
+    write_classes(tmp_path / "data" / "all", classes=6, images=4)
+    data = 'data={"name": "folder", "train": "all", "train_classes": 0.5}'
+    folder = run(tmp_path, load_recipe("quickstart", [data, *SMALL, "batch.size=8"]), data_dir=tmp_path / "data")
+    assert evaluate(folder, data_dir=tmp_path / "data")["queries"] == 12
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    assert evaluate(export(folder, tmp_path / "out"), data_dir=moved)["queries"] == 12
+    (moved / "all" / "class5").rename(moved / "all" / "another")
+    assert evaluate(folder, data_dir=moved / "all")["queries"] == 24
+
+
+def test_the_card_of_a_run_that_is_not_over_says_so(finished, tmp_path):
+    unfinished = shutil.copytree(finished, tmp_path / "run")
+    (unfinished / "metrics.json").unlink()
+    card = (export(unfinished, tmp_path / "out") / "assets.extra" / "model_card.md").read_text()
+    assert "The run is not over: these are the weights of its last checkpoint, after epoch 1 of 1" in card

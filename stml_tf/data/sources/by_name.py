@@ -8,6 +8,7 @@ from typing import Any
 from stml_tf import registry
 from stml_tf.data.batches.partial_labels import part_by_labels
 from stml_tf.data.catalog import Catalog, pool
+from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.errors import UserError
 
 
@@ -18,6 +19,9 @@ def open_catalog(
     download: bool = False,
     labeled_classes: float | int | None = None,
     labeled_fraction: float | None = None,
+    background: tuple[int, int, int] = DEFAULT_DECODING.background,
+    bit_depth: int = DEFAULT_DECODING.bit_depth,
+    max_unreadable: float = 0.01,
     **options: Any,
 ) -> Catalog:
     """List the images of a data set without decoding any; loads no TensorFlow, but for TensorFlow Datasets.
@@ -28,6 +32,9 @@ def open_catalog(
         download: Have TensorFlow Datasets fetch what is not there.
         labeled_classes: Keep the labels of this share or number of training classes alone, see `part_by_labels`.
         labeled_fraction: Keep the labels of this share of the training images of every class alone.
+        background: What shows through where an image file is transparent, see `Decoding`.
+        bit_depth: Bits that 16-bit files use, see `Decoding`.
+        max_unreadable: Share of a set's images that may be left out because they cannot be decoded.
         **options: What the data set's own function takes, such as `load_folder`.
 
     Returns:
@@ -38,6 +45,7 @@ def open_catalog(
         ValueError: If the data are missing, not whole or not laid out as expected.
     """
     catalog = _load(registry.sources.find(name), data_dir, download=download, options=options)
+    catalog = replace(catalog.decoded(Decoding(tuple(background), bit_depth)), max_unreadable=max_unreadable)
     if labeled_classes is None and labeled_fraction is None:
         return catalog
     train, rest = part_by_labels(catalog.train, labeled_classes=labeled_classes, labeled_fraction=labeled_fraction)

@@ -77,7 +77,7 @@ def load_folder(
 
 def load_labeled_folder(folder: Path) -> ImageSet:
     """List the images in a folder of classes, see `load_folder`."""
-    return _labelled_images(folder)
+    return _labelled_images(folder, [])
 
 
 def _refuse_overlap(train: Path, test: Path) -> None:
