@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,12 @@ class Inspection:
         unreadable: the images to leave out, in the order of the set.
         decoded: where they were kept and not too many, the other images, uint8 `[height, width, 3]` each, in the order
             of `leave_out(images, unreadable)`; else None.
+        stored: what `store` made of the other images, in the same order.
     """
 
     unreadable: list[Unreadable]
     decoded: list[np.ndarray] | None
+    stored: list[Any] = field(default_factory=list)
 
 
 def inspect_images(
@@ -39,6 +42,7 @@ def inspect_images(
     *,
     keep: bool = False,
     max_decoded: int | None = None,
+    store: Callable[[np.ndarray], Any] | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
@@ -49,6 +53,7 @@ def inspect_images(
         keep: hold on to the decoded images, to train from memory without decoding them again.
         max_decoded: bytes of decoded images beyond which none are kept; None: any number. Images that are in memory
             already do not count.
+        store: called in this thread with the pixels of each readable image, in the order of the set.
         workers: how many threads decode; None chooses by the number of processors.
         on_progress: called in this thread with how many images are done, and how many there are.
     """
@@ -63,14 +68,16 @@ def inspect_images(
             # Encoded images have no file; their place in the set has to do.
             path = source if isinstance(source, Path) else Path(images.describe(index))
             return Unreadable(index, path, error.reason)
-        return pixels if keep else None
+        return pixels if keep or store is not None else None
 
-    unreadable, decoded, decoded_bytes = [], [], 0
+    unreadable, decoded, decoded_bytes, stored = [], [], 0, []
     pool = ThreadPoolExecutor(workers)
     try:
         for index, result in enumerate(pool.map(read, range(len(images)))):
             if isinstance(result, Unreadable):
                 unreadable.append(result)
+            elif store is not None:
+                stored.append(store(result))
             elif result is not None and keep:
                 decoded.append(result)
                 decoded_bytes += result.nbytes
@@ -79,10 +86,15 @@ def inspect_images(
                     decoded.clear()
             if on_progress is not None:
                 on_progress(index + 1, len(images))
+    except MemoryError as error:
+        raise UserError(
+            f"Memory ran out while images were decoded, which says nothing about the images ({error}): close other "
+            "programs, or keep fewer images in memory (training.cache)"
+        ) from error
     finally:
         # An interrupted run ends now, not after the last image.
         pool.shutdown(cancel_futures=True)
-    return Inspection(unreadable, decoded if keep else None)
+    return Inspection(unreadable, decoded if keep else None, stored)
 
 
 def find_unreadable(
@@ -145,7 +157,7 @@ def readable_test_set(
 def readable_catalog(
     catalog: Catalog,
     *,
-    keep_train: bool = False,
+    cache: Callable[..., tuple[ImageSet, list[Unreadable]]] | None = None,
     max_decoded: int = MAX_DECODED,
     progress: Callable[[int], AbstractContextManager[Callable[[int, int], None] | None]] = lambda _: nullcontext(),
 ) -> tuple[Catalog, list[Unreadable]]:
@@ -156,7 +168,8 @@ def readable_catalog(
 
     Args:
         catalog: what to go through.
-        keep_train: let training images come decoded too, however many they are.
+        cache: how training images are kept decoded, such as `cache_in_memory` with its `shorter_side`; None: they stay
+            as they are.
         max_decoded: bytes of decoded images that test images and gallery may take together.
         progress: from how many images a set has to a context that gives what `inspect_images` calls.
 
@@ -174,7 +187,15 @@ def readable_catalog(
         left = leave_out(images, found.unreadable, max_share=catalog.max_unreadable)
         return left if found.decoded is None else replace(left, images=found.decoded)
 
-    train, unlabeled = (readable(images, keep=keep_train) for images in (catalog.train, catalog.unlabeled))
+    def readable_training(images: ImageSet | None) -> ImageSet | None:
+        if images is None or cache is None or isinstance(images.images, np.ndarray):
+            return readable(images, keep=False)
+        with progress(len(images)) as on_progress:
+            left, bad = cache(images, max_unreadable=catalog.max_unreadable, on_progress=on_progress)
+        unreadable.extend(bad)
+        return left
+
+    train, unlabeled = readable_training(catalog.train), readable_training(catalog.unlabeled)
     test = readable(catalog.test, keep=True, room=max_decoded)
     gallery = readable(catalog.gallery, keep=True, room=max_decoded - _decoded_bytes(test))
     return replace(catalog, train=train, test=test, gallery=gallery, unlabeled=unlabeled), unreadable

@@ -248,7 +248,12 @@ class Training(Section):
     epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
         description="Epochs; one has as many steps as the training images fill batches."
     )
-    cache_images: bool = Field(False, description="Keep decoded training images in memory.")
+    cache: Literal["memory", "disk"] | None = Field(
+        None,
+        description="Keep training images decoded, at the size that views need: in up to 8 GiB of memory, or in up to "
+        "64 GiB of disk below $XDG_CACHE_HOME/stml-tf or ~/.cache/stml-tf, shared by workers and later runs. null: "
+        "decode them each time.",
+    )
     devices: Devices = Field(
         "all",
         description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
@@ -272,6 +277,14 @@ class Training(Section):
         "where the device has bfloat16 of its own, else float32.",
     )
     jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_had_another_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("cache_images"), bool) and "cache" not in values:
+            others = {key: value for key, value in values.items() if key != "cache_images"}
+            return {**others, "cache": "memory" if values["cache_images"] else None}
+        return values
 
 
 class Evaluation(Section):

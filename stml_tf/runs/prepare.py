@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from stml_tf.data.cache import cache_in_memory, cache_on_disk, sufficient_side
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.data.image_files import listed
+from stml_tf.data.image_files import Unreadable, listed
 from stml_tf.data.inspection import TooManyUnreadableError, readable_catalog
 from stml_tf.data.loader import training_batches
 from stml_tf.data.sources.by_name import open_catalog
@@ -129,9 +130,9 @@ def prepare(
     _describe(recipe, catalog, strategy, console)
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
-    listed, progress = catalog, partial(inspection_progress, console=console)
+    as_listed, progress = catalog, partial(inspection_progress, console=console)
     try:
-        catalog, unreadable = readable_catalog(catalog, keep_train=recipe.training.cache_images, progress=progress)
+        catalog, unreadable = readable_catalog(catalog, cache=_cache(recipe), progress=progress)
     except TooManyUnreadableError as error:
         raise _with_a_list(error, folder, dry_run=dry_run) from None
     data = training_data(recipe, catalog)
@@ -144,7 +145,7 @@ def prepare(
     seen = ""
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
-        seen = require_same_images(folder, listed, resume=resume, progress=progress)
+        seen = require_same_images(folder, as_listed, resume=resume, progress=progress)
         folder.write_left_out(listed(unreadable), listed(catalog.left_out))
     wait_until_all_have_read_the_same(
         strategy,
@@ -179,6 +180,16 @@ def _with_a_list(error: TooManyUnreadableError, folder: RunFolder, *, dry_run: b
     file = folder.path.with_name(f"{folder.path.name}-unreadable.txt")
     write_text(file, "".join(f"{line}\n" for line in listed(error.unreadable)))
     return UserError(f"{error}\nAll of them are listed in {file}.")
+
+
+def _cache(recipe: Recipe) -> Callable[..., tuple[ImageSet, list[Unreadable]]] | None:
+    """How the recipe wants training images to be kept decoded."""
+    if recipe.training.cache is None:
+        return None
+    cache = {"memory": cache_in_memory, "disk": cache_on_disk}[recipe.training.cache]
+    for_views = sufficient_side(recipe.views.size, recipe.views.crop_scale[0])
+    for_search = recipe.evaluation.resize or recipe.evaluation.size or recipe.views.size
+    return partial(cache, shorter_side=max(for_views, for_search))
 
 
 def _strategy(recipe: Recipe) -> tf.distribute.Strategy:

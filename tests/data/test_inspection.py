@@ -1,11 +1,13 @@
 import threading
 import weakref
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stml_tf.data.cache import cache_in_memory
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.inspection import Unreadable, find_unreadable, inspect_images, leave_out, readable_catalog
 from stml_tf.data.loader import pixels_of
@@ -136,7 +138,7 @@ def test_a_catalog_is_left_with_what_can_be_read_the_test_images_decoded(images)
     assert (len(catalog.train), len(catalog.test), len(catalog.gallery)) == (199, 200, 199)
     assert catalog.train.images[1] == images.images[1]
     assert [pixels.shape for pixels in catalog.gallery.images[:2]] == [(4, 4, 3), (4, 5, 3)]
-    kept, _ = readable_catalog(Catalog("mine", spoilt, None), keep_train=True)
+    kept, _ = readable_catalog(Catalog("mine", spoilt, None), cache=partial(cache_in_memory, shorter_side=99))
     assert (kept.train.images[1].shape, kept.test, kept.gallery) == ((4, 5, 3), None, None)
 
 
@@ -150,7 +152,8 @@ def test_test_images_and_gallery_that_do_not_fit_stay_files(images):
         assert catalog.test.labels.tolist() == catalog.gallery.labels.tolist() == readable.labels.tolist()
         decoded.append([isinstance(part.images[0], np.ndarray) for part in (catalog.test, catalog.gallery)])
     assert decoded == [[True, True], [True, False], [False, False]]
-    kept, _ = readable_catalog(Catalog("mine", readable, readable), keep_train=True, max_decoded=0)
+    cache = partial(cache_in_memory, shorter_side=99)
+    kept, _ = readable_catalog(Catalog("mine", readable, readable), cache=cache, max_decoded=0)
     assert isinstance(kept.train.images[0], np.ndarray)
     assert kept.test.images == readable.images
 

@@ -163,7 +163,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
         (
             'data={"name":"tfds:cifar10","classes":1}',
-            "data.classes: unknown key; allowed in data: name, dataset, train",
+            "data.classes: unknown key; allowed in data: name, background, bit_depth, max_unreadable, dataset, train",
         ),
         (
             'data={"name":"tfds:cifar10","train_classes":0}',
@@ -360,7 +360,7 @@ def test_missing_keys_are_named(tmp_path):
         "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, "
         "synchronize_batch_norm\n"
         "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
-        "  training: missing; allowed: an object with epochs, cache_images, devices, deterministic, "
+        "  training: missing; allowed: an object with epochs, cache, devices, deterministic, "
         "checkpoint_steps, accumulate, precision, jit"
     )
 
@@ -476,3 +476,26 @@ def test_optimizers_are_those_that_can_be_built():
 def test_tensorflow_is_not_loaded():
     code = "import sys, stml_tf.recipe.load as r; r.load_recipe('quickstart'); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_cache_has_an_older_name(recipe_file):
+    for old, new in (("true", "memory"), ("false", None)):
+        assert load_recipe("quickstart", [f'training={{"epochs": 1, "cache_images": {old}}}']).training.cache == new
+
+
+def test_averaged_weights_of_keras_are_refused():
+    with pytest.raises(RecipeError, match=r"use_ema: given; .*a run would measure one network and keep another"):
+        load_recipe("quickstart", ['optimizer.options={"use_ema": true}'])
+
+
+def test_colours_and_bits_of_image_files_are_bounded():
+    base = ['data={"name": "folder", "background": [0, 10, 255], "bit_depth": 12, "max_unreadable": 0.2}']
+    assert load_recipe("quickstart", base).data.background == (0, 10, 255)
+    for override in (
+        "data.background=[0, 1]",
+        "data.background=[0, 1, 256]",
+        "data.bit_depth=7",
+        'data.bit_depth="12"',
+    ):
+        with pytest.raises(RecipeError, match=override.split("=")[0]):
+            load_recipe("quickstart", [*base, override])

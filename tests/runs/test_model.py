@@ -21,7 +21,7 @@ SMALL = (
     "batch.size=16",
     "baseline.hidden_dim=32",
     "training.epochs=1",
-    "training.cache_images=false",
+    "training.cache=null",
 )
 
 

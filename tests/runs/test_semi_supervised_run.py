@@ -24,7 +24,7 @@ SMALL = (
     "supervision.classes_per_batch=2",
     "supervision.images_per_class=3",
     "training.epochs=1",
-    "training.cache_images=false",
+    "training.cache=null",
 )
 
 
