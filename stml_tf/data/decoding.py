@@ -152,7 +152,8 @@ def _no_pixels(content: Tensor) -> Tensor:
 
 def _reason(error: tf.errors.OpError) -> str:
     """What is said of the file in TensorFlow's message, without the names of graph nodes."""
-    paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1].strip()
+    paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1]
+    paragraph = re.sub(r"\{\{.*?\}\}", "", paragraph).strip()
     if refused := re.fullmatch(r"assertion failed: \[(.*)\]", paragraph, re.DOTALL):
         return refused[1]
     said = paragraph.splitlines()[-1].strip() if paragraph else "no reason is given"
