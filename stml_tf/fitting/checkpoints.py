@@ -1,23 +1,24 @@
 """Checkpoints of everything a training needs to go on: weights, optimizers, random states, epoch, metrics.
 
 A checkpoint is a folder of two files: `variables.npz`, the values of all variables of the model, of its metrics and of
-every optimizer that is an attribute of it, and `state.json`, the numbers of the epoch and the checksum of the first.
+every optimizer that is an attribute of it, and `state.json`, the numbers of the epoch and the checksums of both.
 `epoch-0007/` was written after seven epochs, `epoch-0007-batch-00040/` after 40 batches of the eighth. It is written
 under another name, synced to the disk and then renamed, so that one that bears its name is whole, whenever the process
 was stopped.
+
+A variable is known by the attribute of the model that holds it and its path there, so that a list that Keras orders in
+another way restores nothing in the wrong place. The numbers that Keras appends to names count on from model to model;
+their rank takes their place.
 
 Keras's own weights file would not do: it leaves out the states of random generators, loading it skips an optimizer
 that does not fit, and writing it to a full disk ends the process inside the HDF5 library.
 """
 
-import hashlib
-import json
 import math
-import os
 import re
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from stml_tf import files
+from stml_tf.errors import UserError
+
+FORMAT = 2
 VARIABLES = "variables.npz"
 STATE = "state.json"
 KEPT = "kept."  # begins the names of arrays that are no variable
@@ -74,6 +79,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
         self.best_by = best_by
+        self._damage: dict[Path, str | None] = {}
 
     def save(
         self,
@@ -101,38 +107,33 @@ class Checkpoints:
             OSError: it could not be written, as when the disk is full. The earlier checkpoints are untouched.
         """
         target = self.folder / (f"epoch-{epoch:04d}" + (f"-batch-{batch:05d}" if batch else ""))
-        partial = self.folder / f".{target.name}.partial"
         try:
-            for leftover in self.folder.glob(".epoch-*"):
-                shutil.rmtree(leftover)
-            partial.mkdir(parents=True)
-            values = {key: variable.numpy() for key, variable in _variables(model).items()}
-            kept = {f"{KEPT}{name}": array for name, array in (arrays or {}).items()}
-            np.savez(partial / VARIABLES, **values, **kept)
-            state = {
-                "epoch": int(epoch),
-                "batch": int(batch),
-                "step": int(step),
-                "metrics": {name: _finite_or_none(value) for name, value in metrics.items()},
-                "extra": dict(extra or {}),
-                "sha256": _sha256(partial / VARIABLES),
-            }
-            (partial / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-            for path in (partial / VARIABLES, partial / STATE, partial):
-                _sync(path)
-            if target.exists():
-                target.rename(self.folder / f".{target.name}.replaced")
-            partial.rename(target)
-            _sync(self.folder)
+            with files.work_folder(target) as work:
+                partial = work / target.name
+                values = {key: variable.numpy() for key, variable in _variables(model).items()}
+                kept = {f"{KEPT}{name}": array for name, array in (arrays or {}).items()}
+                with files.write_file(partial / VARIABLES) as stream:
+                    np.savez(stream, **values, **kept)
+                state = {
+                    "format": FORMAT,
+                    "epoch": int(epoch),
+                    "batch": int(batch),
+                    "step": int(step),
+                    "metrics": {name: _finite_or_none(value) for name, value in metrics.items()},
+                    "extra": dict(extra or {}),
+                    "variables_sha256": stream.digest,
+                }
+                files.write_json(partial / STATE, state)
+                files.replace_folder(partial, target)
         except OSError as error:
             raise OSError(
+                error.errno,
                 f"Could not write checkpoint {target}: {error}. Earlier checkpoints are untouched; "
-                "free disk space or choose another folder, then resume."
+                "free disk space or choose another folder, then resume.",
             ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        self._prune()
-        return _read(target, verify=False)
+        self._damage[target] = None
+        self._prune(target)
+        return _read(target)
 
     def latest(self) -> Checkpoint | None:
         """The newest intact checkpoint, or None. Warns of each damaged one that it passes over."""
@@ -173,43 +174,73 @@ class Checkpoints:
         return [path for _, _, path in sorted(moments)]
 
     def _intact(self, path: Path) -> Checkpoint | None:
-        try:
-            return _read(path)
-        except _DamagedError as error:
-            warnings.warn(f"Checkpoint {path} is damaged and is passed over: {error}.", stacklevel=3)
+        self._damage[path] = damage = _damage(path)
+        if damage is not None:
+            warnings.warn(f"Checkpoint {path} is damaged and is passed over: {damage}.", stacklevel=3)
             return None
+        return _read(path)
 
-    def _prune(self) -> None:
+    def _prune(self, newest: Path) -> None:
         paths = self._paths()
-        readable = []
         for path in paths:
-            try:
-                readable.append(_read(path, verify=False))  # Reading all variables after each epoch would take long.
-            except _DamagedError:
-                continue
+            if path not in self._damage:  # Reading all variables after each epoch would take long.
+                self._damage[path] = _damage(path)
+        readable = [_read(path) for path in paths if self._damage[path] is None]
         best = _best(readable, self.best_by)
-        for path in paths[: -self.keep]:
-            if best is None or path != best.path:
-                shutil.rmtree(path, ignore_errors=True)
+        kept = {newest, *(checkpoint.path for checkpoint in readable[-self.keep :]), best and best.path}
+        for checkpoint in readable:
+            if checkpoint.path not in kept:
+                files.delete_known(checkpoint.path, (STATE, VARIABLES))
+                self._damage.pop(checkpoint.path)
 
 
-class _DamagedError(Exception):
-    """Why a checkpoint cannot be used."""
+def _read(path: Path) -> Checkpoint:
+    """A checkpoint by its state, whose checksum is compared.
 
-
-def _read(path: Path, *, verify: bool = True) -> Checkpoint:
+    Raises:
+        DamagedError: If it is not what was written.
+        UserError: If an earlier version of this program wrote it.
+    """
+    file = path / STATE
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        sha256 = state.pop("sha256")
-        checkpoint = Checkpoint(path=path, **state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamagedError(f"{STATE} cannot be read ({error})") from error
+        state = files.read_json(file)
+    except files.DamagedError:
+        if {"epoch", "step", "sha256"} <= _any_json(file).keys() and "format" not in _any_json(file):
+            raise UserError(
+                f"Checkpoint {path} is of format 1, which an earlier version wrote, and this version reads {FORMAT}: "
+                "go on with that version, or train again with --overwrite."
+            ) from None
+        raise
+    if state.pop("format", None) != FORMAT:
+        raise UserError(f"Checkpoint {path} is of a format that this version does not read: install a newer stml-tf.")
+    del state["variables_sha256"]
+    return Checkpoint(path=path, **state)
+
+
+def _damage(path: Path) -> str | None:
+    """Why a checkpoint cannot be used, after reading all of it; None if it can."""
     try:
-        if verify and _sha256(path / VARIABLES) != sha256:
-            raise _DamagedError(f"{VARIABLES} does not have the checksum that {STATE} says")
+        _verify(path)
+    except files.DamagedError as error:
+        return str(error)
+    return None
+
+
+def _verify(path: Path) -> None:
+    _read(path)
+    try:
+        digest = files.checksum(path / VARIABLES)
     except OSError as error:
-        raise _DamagedError(f"{VARIABLES} cannot be read ({error})") from error
-    return checkpoint
+        raise files.DamagedError(f"{VARIABLES} cannot be read ({error})") from error
+    if digest != files.read_json(path / STATE)["variables_sha256"]:
+        raise files.DamagedError(f"{VARIABLES} does not have the checksum that {STATE} says")
+
+
+def _any_json(file: Path) -> dict[str, Any]:
+    try:
+        return files.read_any_json(file)
+    except files.DamagedError:
+        return {}
 
 
 def _best(checkpoints: Any, metric: str) -> Checkpoint | None:
@@ -218,12 +249,57 @@ def _best(checkpoints: Any, metric: str) -> Checkpoint | None:
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    groups = {"model": model} | {
-        name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)
+    """Every variable by its key."""
+    parts = {
+        name: value.variables
+        for name, value in vars(model).items()
+        if isinstance(value, keras.Layer) and not name.startswith("_")
     }
-    variables = {name: group.variables for name, group in groups.items()} | {"metrics": model.metrics_variables}
-    # By number: the names that Keras makes up count on from model to model.
-    return {f"{name}.{i:04d}": variable for name, group in variables.items() for i, variable in enumerate(group)}
+    keyed: dict[str, keras.Variable] = {}
+    seen: set[int] = set()
+    for group, variables in {**parts, "model": model.variables}.items():
+        own = [variable for variable in variables if id(variable) not in seen]
+        seen.update(map(id, own))
+        keyed |= zip(_keys(group, [variable.path for variable in own]), own, strict=True)
+    # An optimizer names what it keeps of a variable by the variable's path.
+    trained = {id(variable): key for key, variable in keyed.items()}
+    references = {v.path.replace("/", "_"): trained[id(v)] for v in model.trainable_variables if id(v) in trained}
+    for group, value in vars(model).items():
+        if isinstance(value, keras.optimizers.Optimizer):
+            paths = [_with_reference(variable.path, references) for variable in value.variables]
+            keyed |= zip(_keys(group, paths), value.variables, strict=True)
+    metrics = model.metrics_variables
+    return keyed | dict(zip(_keys("metrics", [variable.path for variable in metrics]), metrics, strict=True))
+
+
+def _with_reference(path: str, references: Mapping[str, str]) -> str:
+    """An optimizer's path, with the key of the variable that it is about in place of the variable's path."""
+    owner, _, name = path.rpartition("/")
+    about = max((each for each in references if name.startswith(f"{each}_")), key=len, default=None)
+    return path if about is None else f"{owner}/{references[about]}/{name[len(about) + 1 :]}"
+
+
+def _keys(group: str, paths: Sequence[str]) -> list[str]:
+    """Paths without the numbers that Keras counts up, each once."""
+    parts = [path.split("/") for path in paths]
+    plain: list[list[str]] = [[group] for _ in paths]
+    for depth in range(max(map(len, parts), default=0)):
+        numbers = defaultdict(set)
+        at_depth = {}
+        for row, names in enumerate(parts):
+            if depth < len(names):
+                base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", names[depth]).groups()
+                at_depth[row] = (tuple(plain[row]), base), int(number or 0)
+                numbers[at_depth[row][0]].add(at_depth[row][1])
+        for row, (named, number) in at_depth.items():
+            rank = sorted(numbers[named]).index(number)
+            plain[row].append(f"{named[1]}_{rank}" if rank else named[1])
+    keys, times = [], Counter()
+    for names in plain:
+        key = "/".join(names)
+        times[key] += 1
+        keys.append(key if times[key] == 1 else f"{key}#{times[key]}")
+    return keys
 
 
 def _describe(value: keras.Variable | np.ndarray | None) -> str:
@@ -232,19 +308,3 @@ def _describe(value: keras.Variable | np.ndarray | None) -> str:
 
 def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import nearest_neighbors
+from stml_tf.files import write_bytes
 
 __all__ = ["figure_to_png", "learning_figure", "pick_queries", "retrieval_figure", "save_figure"]
 
@@ -144,8 +145,7 @@ def figure_to_png(figure: Figure, *, dpi: int = 100) -> bytes:
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 100) -> Path:
     """Write a figure as PNG, making the folder if it is missing; returns the path."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(figure_to_png(figure, dpi=dpi))
+    write_bytes(path, figure_to_png(figure, dpi=dpi))
     return path
 
 

@@ -26,8 +26,11 @@ def take_one_step(run: Run) -> None:
 
 
 def checkpoint_to_resume(run: Run) -> Checkpoint | None:
-    """Find the newest intact checkpoint in the run folder; None if there is none."""
-    return Checkpoints(run.folder.checkpoints).latest()
+    """Find the newest intact checkpoint in the run folder; None, and say so, if there is none."""
+    found = Checkpoints(run.folder.checkpoints).latest()
+    if found is None:
+        say(run.console, f"No intact checkpoint in {run.folder.checkpoints}: starting from the beginning")
+    return found
 
 
 def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None) -> History:

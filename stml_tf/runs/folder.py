@@ -1,7 +1,6 @@
 """The folder of a run, which is never overwritten in silence, nor resumed with another recipe."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from stml_tf.errors import UserError
-from stml_tf.files import is_work_folder, read_json, write_bytes, write_file, write_json, write_text
+from stml_tf.files import (
+    delete_known,
+    is_work_folder,
+    read_json,
+    require_seal,
+    write_bytes,
+    write_file,
+    write_json,
+    write_text,
+)
 from stml_tf.plugins import Record, records_of, require_registered
 from stml_tf.recipe.load import load_recipe, save_recipe
 from stml_tf.recipe.recipe import Recipe
@@ -70,7 +78,7 @@ class RunFolder:
             return
         self.check(recipe, overwrite=overwrite, resume=resume)
         if overwrite and self.recipe_file.exists():
-            shutil.rmtree(self.path)
+            self._delete_run()
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.recipe_file.exists():
             if records := records_of(recipe.registered_names):
@@ -122,7 +130,7 @@ class RunFolder:
         """Return what `compute` returns, or returned the first time: a run that is resumed cannot look back."""
         path = self.path / f"{name}.npy"
         if self.remembers(name):
-            return np.load(path)
+            return np.load(require_seal(path))
         computed = compute()
         if self.write:
             with write_file(path, sealed=True) as file:
@@ -141,6 +149,15 @@ class RunFolder:
     def plugins(self) -> list[Record]:
         """Return what was registered from outside the package, of what the run's recipe names."""
         return read_json(self.plugins_file)["plugins"] if self.plugins_file.exists() else []
+
+    def _delete_run(self) -> None:
+        """Delete what a run writes, and nothing else that lies in its folder."""
+        for checkpoint in self.checkpoints.glob("epoch-*"):
+            delete_known(checkpoint, ("state.json", "variables.npz"))
+        delete_known(self.checkpoints, ())
+        delete_known(self.tensorboard, ("events.out.tfevents.*",))
+        own = (self.metrics_file, self.picture, self.unreadable_file, self.plugins_file, self.recipe_file)
+        delete_known(self.path, ("before_training.npy", "images.json", *(file.name for file in own)))
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (

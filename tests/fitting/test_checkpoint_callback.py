@@ -137,7 +137,7 @@ def test_a_follower_writes_nothing_and_stops_all_the_same(tmp_path):
 
 def test_a_disk_that_is_full_stops_training(tmp_path, monkeypatch):
     def full(path, **values):
-        path.write_bytes(b"half of it")
+        path.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     run = Run(tmp_path)

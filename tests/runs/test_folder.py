@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from stml_tf.errors import UserError
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.folder import RunFolder
+from tests.disk import flipped_bits
 
 
 @pytest.fixture
@@ -35,13 +37,25 @@ def test_of_several_processes_one_writes(tmp_path, recipe):
 def test_a_run_is_refused_unless_it_is_to_be_replaced(tmp_path, recipe):
     folder = RunFolder(tmp_path / "run")
     folder.open(recipe)
-    old = folder.path / "old"
-    old.touch()
+    theirs = [folder.path / name for name in ("photos/a.jpg", "checkpoints/mine.npz", "tensorboard/notes.txt", "n.txt")]
+    own = [folder.path / name for name in ("checkpoints/epoch-0001/state.json", "metrics.json", "before_training.npy")]
+    for file in (*theirs, *own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("old")
     with pytest.raises(ValueError, match=r"run holds a run already: .*--resume.*--overwrite.*--run-dir"):
         folder.open(recipe)
-    assert old.exists()
+    assert all(file.exists() for file in own)
     folder.open(recipe, overwrite=True)
-    assert not old.exists()
+    assert [file.read_text() for file in theirs] == ["old"] * len(theirs)
+    assert not any(file.exists() for file in own)
+    assert folder.recipe() == recipe
+
+
+def test_a_flipped_bit_in_what_is_remembered_is_found(tmp_path):
+    RunFolder(tmp_path).remember("before", lambda: np.arange(3))
+    for _ in flipped_bits(tmp_path / "before.npy"):
+        with pytest.raises(UserError, match=r"before\.npy does not"):
+            RunFolder(tmp_path).remember("before", lambda: None)
 
 
 def test_a_run_goes_on_with_the_same_recipe_and_keeps_what_it_holds(tmp_path, recipe):

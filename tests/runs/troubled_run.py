@@ -43,7 +43,7 @@ def killed_in_write(number):
     def half(path, **values):
         writes.append(path)
         if len(writes) == number:
-            path.write_bytes(b"half of it")
+            path.write(b"half of it")
             die()
 
     before(np, "savez", half)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import keras
 
-from stml_tf import registry
+from stml_tf import files, registry
 from stml_tf.errors import UserError
 from stml_tf.models.backbones.named_weights import build_with_named_weights
 from stml_tf.models.keras_settings import require_keras_settings
@@ -54,6 +55,7 @@ def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
         load_pytorch_weights(model, path)
         return
     try:
+        files.is_sealed(Path(path))
         model.load_weights(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no weights for {owner}: {error}") from error

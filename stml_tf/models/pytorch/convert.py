@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from stml_tf import files
 from stml_tf.errors import UserError
 from stml_tf.models.backbones.by_name import build_backbone, require_own_network
 from stml_tf.models.pytorch.names import HEADS, load_pytorch_weights
@@ -10,7 +11,9 @@ from stml_tf.models.pytorch.read import read_pytorch_checkpoint
 from stml_tf.models.student import build_student
 
 
-def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: bool = True) -> dict[str, Any]:
+def convert_pytorch_weights(
+    source: Any, backbone: str, out: Path, *, heads: bool = True, overwrite: bool = False
+) -> dict[str, Any]:
     """Write a PyTorch checkpoint as the Keras weights file that a recipe's `model.weights` names.
 
     Args:
@@ -19,6 +22,7 @@ def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: boo
         out: The file to write; ends in `.weights.h5`.
         heads: Whether a checkpoint with both heads, of the authors' training code, becomes a whole student; otherwise
             the backbone alone is written.
+        overwrite: Replace a file that this function wrote; nothing else is replaced.
 
     Returns:
         What belongs into the `model` section of a recipe that begins with these weights.
@@ -27,8 +31,7 @@ def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: boo
         UserError: If a name is not one of the allowed, or the checkpoint is not of this network.
     """
     require_own_network(backbone)
-    if not str(out).endswith(".weights.h5"):
-        raise UserError(f"{out}: the name of a Keras weights file ends in .weights.h5")
+    check_weights_output(out, overwrite=overwrite)
     arrays = read_pytorch_checkpoint(source)
     section = {"backbone": backbone, "weights": str(out)}
     embedding, auxiliary = (arrays.get(f"{head}.weight") for head in HEADS.values())
@@ -39,6 +42,29 @@ def convert_pytorch_weights(source: Any, backbone: str, out: Path, *, heads: boo
     else:
         model = build_backbone(backbone)
     load_pytorch_weights(model, arrays)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    model.save_weights(out)
+    check_weights_output(out, overwrite=overwrite)
+    size = sum(4 * variable.shape.num_elements() for variable in model.variables)
+    # HDF5 ends the process where the disk is full.
+    files.require_room(out.parent, size + size // 10 + 1_000_000)
+    with files.whole_file(out) as partial:
+        model.save_weights(partial)
+        files.seal(partial)
     return section
+
+
+def check_weights_output(out: Path, *, overwrite: bool = False) -> None:
+    """Refuse an output that is no name of a Keras weights file, or that would replace something else.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if not str(out).endswith(".weights.h5"):
+        raise UserError(f"{out}: the name of a Keras weights file ends in .weights.h5")
+    files.refuse_existing(out, suffixes=[".weights.h5"], ours=_is_ours, overwrite=overwrite)
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return files.is_sealed(file)
+    except files.DamagedError:
+        return True

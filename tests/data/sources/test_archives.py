@@ -2,10 +2,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stml_tf.data.sources import archives
 from stml_tf.data.sources.archives import extract
+from stml_tf.errors import UserError
 
 
 @pytest.fixture
@@ -101,3 +103,19 @@ def test_who_is_second_takes_what_the_first_extracted(packed, monkeypatch):
 
     monkeypatch.setattr(archives.shutil, "unpack_archive", slowly)
     assert [file.name for file in extract(archive, "birds").iterdir()] == ["first.txt"]
+
+
+@pytest.mark.parametrize("kind", ["gztar", "zip", "bztar", "xztar"])
+def test_no_flipped_bit_alters_what_comes_out(packed, kind):
+    archive = packed(kind)
+    whole = archive.read_bytes()
+    for place in np.random.default_rng(0).permutation(len(whole))[:40]:
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            target = extract(archive, "birds")
+        except UserError:
+            assert list(archive.parent.iterdir()) == [archive]
+            continue
+        found = {path.name: path.read_text() for path in target.iterdir()}
+        assert found == {"one.txt": "one" * 5000, "two.txt": "two"}, "a bit that says nothing of the content"
+        shutil.rmtree(target)
