@@ -17,6 +17,7 @@ from stml_tf.losses.relaxed_contrastive import relaxed_contrastive
 from stml_tf.losses.self_distillation import self_distillation
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, self_taught_similarity
 from stml_tf.methods.student_teacher import StudentTeacherModel
+from stml_tf.models.trainable import learning_part
 from stml_tf.tensor import Tensor
 
 SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share")
@@ -114,13 +115,13 @@ class SelfTaughtModel(StudentTeacherModel):
         Returns:
             Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
         """
-        return self._similarity(*self._teacher_rows(views, image_ids), num_views=views.shape[1])
+        return self._similarity_of(self._rows(views), image_ids, num_views=views.shape[1])
 
     def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         views, image_ids = data
-        images = ops.reshape(views, (-1, *views.shape[2:]))
-        similarity = self.pseudo_labels(views, image_ids)
-        embeddings, backpropagate = forward(self.student, images, pieces=self.accumulate)
+        rows = self._rows(views)
+        similarity = self._similarity_of(rows, image_ids, num_views=views.shape[1])
+        embeddings, backpropagate = forward(learning_part(self.student), rows, pieces=self.accumulate)
         with tf.GradientTape() as tape:
             tape.watch(embeddings)
             f, g = gather_rows(embeddings)
@@ -160,11 +161,17 @@ class SelfTaughtModel(StudentTeacherModel):
             "accumulate": self.accumulate,
         }
 
-    def _teacher_rows(self, views: Tensor, image_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(self, views: Tensor) -> Tensor:
+        """The views of all images below each other, as far as student and teacher share them: `[rows, ...]`."""
+        return self._frozen_features(ops.reshape(views, (-1, *views.shape[2:])), pieces=self.accumulate)
+
+    def _teacher_rows(self, rows: Tensor, image_ids: Tensor, *, num_views: int) -> tuple[Tensor, Tensor]:
         """The teacher's embeddings of all rows of the batch, `[rows, teacher_dim]`, and their image ids, `[rows]`."""
-        images = ops.reshape(views, (-1, *views.shape[2:]))
-        embeddings = gather_rows(embed_in_pieces(self.teacher, images, pieces=self.accumulate))
-        return embeddings, ops.repeat(gather_rows(image_ids), views.shape[1])
+        embeddings = gather_rows(embed_in_pieces(self.teacher, rows, pieces=self.accumulate))
+        return embeddings, ops.repeat(gather_rows(image_ids), num_views)
+
+    def _similarity_of(self, rows: Tensor, image_ids: Tensor, *, num_views: int) -> SelfTaughtSimilarity:
+        return self._similarity(*self._teacher_rows(rows, image_ids, num_views=num_views), num_views=num_views)
 
     def _similarity(self, embeddings: Tensor, image_ids: Tensor, *, num_views: int) -> SelfTaughtSimilarity:
         if self.teacher_center:

@@ -17,6 +17,7 @@ from stml_tf.errors import UserError
 from stml_tf.methods.pseudo_labels import SelfTaughtSimilarity, with_true_relations
 from stml_tf.methods.self_taught import SELF_TAUGHT_LOGS, SelfTaughtModel, positive_share
 from stml_tf.methods.student_teacher import StudentTeacherModel
+from stml_tf.models.trainable import learning_part
 from stml_tf.tensor import Tensor
 
 
@@ -82,13 +83,13 @@ class SemiSupervisedModel(SelfTaughtModel):
 
     def train_step(self, data: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         views, image_ids, labels = data
-        images = ops.reshape(views, (-1, *views.shape[2:]))
+        rows = self._rows(views)
         labels = ops.repeat(gather_rows(labels), views.shape[1])
         labeled_rows = self.num_labeled * views.shape[1]
         first_taught = 0 if self.joint else labeled_rows
         if self.weight:
-            similarity = self._relations(views, image_ids, labels, first=first_taught)
-        embeddings, backpropagate = forward(self.student, images, pieces=self.accumulate)
+            similarity = self._relations(rows, image_ids, labels, num_views=views.shape[1], first=first_taught)
+        embeddings, backpropagate = forward(learning_part(self.student), rows, pieces=self.accumulate)
         with tf.GradientTape() as tape:
             tape.watch(embeddings)
             f, g = gather_rows(embeddings)
@@ -128,10 +129,12 @@ class SemiSupervisedModel(SelfTaughtModel):
         loss = keras.saving.deserialize_keras_object(config["supervised_loss"], custom_objects=custom_objects)
         return super().from_config({**config, "supervised_loss": loss}, custom_objects=custom_objects)
 
-    def _relations(self, views: Tensor, image_ids: Tensor, labels: Tensor, *, first: int) -> SelfTaughtSimilarity:
+    def _relations(
+        self, rows: Tensor, image_ids: Tensor, labels: Tensor, *, num_views: int, first: int
+    ) -> SelfTaughtSimilarity:
         """Of the rows from `first` on."""
-        embeddings, image_ids = self._teacher_rows(views, image_ids)
-        similarity = self._similarity(embeddings[first:], image_ids[first:], num_views=views.shape[1])
+        embeddings, image_ids = self._teacher_rows(rows, image_ids, num_views=num_views)
+        similarity = self._similarity(embeddings[first:], image_ids[first:], num_views=num_views)
         return similarity._replace(combined=with_true_relations(similarity.combined, labels[first:]))
 
     def _weight_now(self) -> Tensor:

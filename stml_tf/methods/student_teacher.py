@@ -1,15 +1,19 @@
 """What every method has: a student that is trained, and a teacher that is its moving average."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from stml_tf.distribution.accumulation import embed_in_pieces
 from stml_tf.distribution.replicas import SharedMean, average_over_replicas, per_replica_log, reduce_no_further
 from stml_tf.errors import UserError
 from stml_tf.models import auxiliary_network, build_teacher, head_variables, update_teacher
 from stml_tf.models.keras_settings import require_keras_settings
+from stml_tf.models.trainable import frozen_part, learning_rate_scales
 from stml_tf.tensor import Tensor
 
 
@@ -46,6 +50,7 @@ class StudentTeacherModel(keras.Model):
             raise UserError(f"momentum={momentum} must be at least 0 and below 1.")
         self.student = student
         self.teacher = build_teacher(student, start=teacher_start)
+        self._rate_scales: Mapping[int, float] = MappingProxyType({})
         self.momentum = momentum
         self.teacher_start = teacher_start
         self.head_optimizer: keras.optimizers.Optimizer | None = None
@@ -56,6 +61,7 @@ class StudentTeacherModel(keras.Model):
         self,
         optimizer: str | keras.optimizers.Optimizer = "adam",
         head_optimizer: keras.optimizers.Optimizer | None = None,
+        layer_decay: float = 1.0,
         **kwargs: Any,
     ) -> None:
         """Set the optimizers.
@@ -63,6 +69,7 @@ class StudentTeacherModel(keras.Model):
         Args:
             optimizer: Trains the model; the student's trunk alone where the heads have an optimizer of their own.
             head_optimizer: Trains the heads; None leaves them to `optimizer`.
+            layer_decay: By what factor the learning rate falls from block to block below the heads.
             **kwargs: What `keras.Model.compile` takes beside a loss and metrics.
 
         Where the student computes in float16, both scale the loss by the same number, see `LossScaleOptimizer` of
@@ -73,6 +80,8 @@ class StudentTeacherModel(keras.Model):
             optimizer, head_optimizer = _with_loss_scale(optimizer), _with_loss_scale(head_optimizer)
         super().compile(optimizer=optimizer, **kwargs)
         self.head_optimizer = head_optimizer
+        self.layer_decay = layer_decay
+        self._rate_scales = MappingProxyType(learning_rate_scales(self.student, layer_decay))
         for each, variables in self._optimized_variables():
             each.build(variables)
             if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -134,6 +143,7 @@ class StudentTeacherModel(keras.Model):
     def get_compile_config(self) -> dict[str, Any]:
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "layer_decay": self.layer_decay,
             "head_optimizer": keras.saving.serialize_keras_object(self.head_optimizer),
         }
 
@@ -165,9 +175,18 @@ class StudentTeacherModel(keras.Model):
             gradients = [None if gradient is None else gradient + overflow for gradient in gradients]
             norm = tf.where(tf.math.is_finite(norm), norm, 0.0)
         gradient_of = {id(v): g for v, g in zip(self.trainable_variables, gradients, strict=True)}
+        before = [(v, tf.identity(v.value)) for v in self.trainable_variables if id(v) in self._rate_scales]
         for optimizer, variables in self._optimized_variables():
             optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
+        # An optimizer's step is proportional to its learning rate, so a part of the step is a step at a lower rate.
+        for variable, old in before:
+            variable.assign(old + self._rate_scales[id(variable)] * (variable - old))
         return norm
+
+    def _frozen_features(self, images: Tensor, *, pieces: int = 1) -> Tensor:
+        """What student and teacher share of a batch `[rows, ...]`: computed once, without gradient."""
+        frozen = frozen_part(self.student)
+        return images if frozen is None else tf.stop_gradient(embed_in_pieces(frozen, images, pieces=pieces))
 
     def _move_teacher(self) -> None:
         update_teacher(self.teacher, auxiliary_network(self.student), momentum=self.momentum)

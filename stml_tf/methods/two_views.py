@@ -50,7 +50,8 @@ class TwoViewModel(StudentTeacherModel):
         views, _ = data
         if views.shape[1] != 2:
             raise UserError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
-        targets = gather_rows(self.teacher(views[:, 1], training=True))
+        # Each view goes through one of the two alone, so there is nothing to share.
+        targets = gather_rows(self.teacher(self._frozen_features(views[:, 1]), training=True))
         with tf.GradientTape() as tape:
             _, projections = self.student(views[:, 0], training=True)
             loss = self.objective(gather_rows(projections), targets)

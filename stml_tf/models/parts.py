@@ -3,6 +3,7 @@
 import keras
 
 from stml_tf.errors import UserError
+from stml_tf.models.trainable import learning_input
 
 
 def require_student(student: keras.Model) -> None:
@@ -25,8 +26,8 @@ def require_student(student: keras.Model) -> None:
 
 
 def auxiliary_network(student: keras.Model) -> keras.Model:
-    """Return the part of the student that the teacher averages: images to `g`. It shares the student's weights."""
-    return keras.Model(student.inputs[0], student.outputs[1], name="auxiliary")
+    """Return the part of the student that the teacher averages: `learning_input` to `g`. It shares its weights."""
+    return keras.Model(learning_input(student), student.outputs[1], name="auxiliary")
 
 
 def auxiliary_head(student: keras.Model) -> list[keras.Layer]:

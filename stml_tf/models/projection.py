@@ -3,6 +3,8 @@
 The head stands where `build_student` has `g`, so the same teacher follows it.
 """
 
+from collections.abc import Mapping
+
 import keras
 from keras import layers
 
@@ -21,6 +23,7 @@ def build_projection_student(
     weights: str | None = None,
     freeze_batch_norm: bool = False,
     synchronize_batch_norm: bool = False,
+    trainable: str | int | Mapping[str, int] = "all",
 ) -> keras.Model:
     """Build the network that learns from two views.
 
@@ -33,6 +36,7 @@ def build_projection_student(
         weights: Weights of the backbone, see `build_backbone`.
         freeze_batch_norm: Whether the backbone's BatchNorm keeps its statistics, scale and offset as they are.
         synchronize_batch_norm: Whether BatchNorm, the head's too, normalises by the statistics of all devices' images.
+        trainable: Which part of the backbone learns, see `build_student`.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to `(embedding, projection)`, float32, not
@@ -48,6 +52,7 @@ def build_projection_student(
         weights=weights,
         freeze_batch_norm=freeze_batch_norm,
         synchronize_batch_norm=synchronize_batch_norm,
+        trainable=trainable,
     )
     head = build_mlp(
         features.shape[-1],

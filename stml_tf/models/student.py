@@ -3,7 +3,7 @@
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, section 3.1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import h5py
 import keras
@@ -12,6 +12,7 @@ from keras import layers
 from stml_tf.errors import UserError
 from stml_tf.models.backbones.by_name import build_backbone, load_weights_file
 from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD, build_head
+from stml_tf.models.trainable import add_lora, freeze, split_backbone
 
 
 def build_student(
@@ -22,6 +23,7 @@ def build_student(
     weights: str | None = None,
     freeze_batch_norm: bool = False,
     synchronize_batch_norm: bool = False,
+    trainable: str | int | Mapping[str, int] = "all",
 ) -> keras.Model:
     """Build the network that learns.
 
@@ -33,6 +35,8 @@ def build_student(
         freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset as they are.
         synchronize_batch_norm: Whether BatchNorm normalises by the statistics of all devices' images, where there are
             several, in place of each device's own.
+        trainable: Which part of the backbone learns beside the heads: "all" of it; "heads" for none; a number for its
+            last blocks; or `{"lora": rank}` for matrices of that rank beside the dense layers of a vision transformer.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]`, any height and width that the backbone can
@@ -54,6 +58,7 @@ def build_student(
         weights=None if saved_widths else weights,
         freeze_batch_norm=freeze_batch_norm,
         synchronize_batch_norm=synchronize_batch_norm,
+        trainable=trainable,
     )
     outputs = [build_head(embedding_dim, EMBEDDING_HEAD)(pooled), build_head(teacher_dim, AUXILIARY_HEAD)(pooled)]
     student = keras.Model(images, outputs, name="student")
@@ -68,6 +73,7 @@ def pooled_backbone(
     weights: str | None = None,
     freeze_batch_norm: bool = False,
     synchronize_batch_norm: bool = False,
+    trainable: str | int | Mapping[str, int] = "all",
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """What every student begins with; the arguments are those of `build_student`.
 
@@ -80,11 +86,21 @@ def pooled_backbone(
         layer.trainable = layer.trainable and not freeze_batch_norm
         layer.synchronized = synchronize_batch_norm
     images = keras.Input(trunk.input_shape[1:], name="images")
-    features = trunk(images)
+    if trainable == "heads":
+        return images, freeze(keras.Model(trunk.input, _pooled(trunk.output)), images)
+    if isinstance(trainable, Mapping):
+        add_lora(trunk, trainable["lora"])
+    elif trainable != "all":
+        first, last = split_backbone(trunk, trainable)
+        return images, _pooled(last(freeze(first, images)))
+    return images, _pooled(trunk(images))
+
+
+def _pooled(features: keras.KerasTensor) -> keras.KerasTensor:
     if len(features.shape) == 2:
-        return images, features
+        return features
     average = layers.GlobalAveragePooling2D(name="average")(features)
-    return images, layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
+    return layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
 
 
 def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:

@@ -18,8 +18,8 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
             authors' code has it.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]` to `[batch, teacher_dim]`, without
-        trainable weights.
+        A model from preprocessed images `[batch, height, width, 3]`, or from the frozen features of a student of which
+        a part is frozen, to `[batch, teacher_dim]`, without trainable weights.
 
     Raises:
         UserError: If the student is no such model, or `start` is neither of the two.
