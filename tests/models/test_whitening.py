@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stml_tf.errors import UserError
-from stml_tf.models.whitening import embedding_of, fit_whitening, principal_components
+from stml_tf.models.whitening import choose_whitening, embedding_of, fit_whitening, principal_components, views_found
 
 
 @pytest.fixture
@@ -88,3 +88,43 @@ def test_directions_without_variance_do_not_count(features):
 def test_what_cannot_be_whitened_is_refused(features, rows, settings, message):
     with pytest.raises(UserError, match=message):
         fit_whitening(features[rows], **settings)
+
+
+def test_views_are_found_as_a_slow_form_finds_them(random):
+    first, second = random.normal(size=(2, 15, 4))
+    ranks = []
+    for one, other in ((first, second), (second, first)):
+        for i in range(15):
+            cosines = [one[i] @ other[j] for j in range(15)]
+            ranks.append(1 + sum(cosine > cosines[i] for cosine in cosines))
+    assert views_found(first, second) == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert views_found(first, first + 0) <= 1
+    assert views_found(np.eye(4), np.eye(4)) == 1
+
+
+def dominated(random, noise):
+    """Images told apart by many directions of deviation 1, under one of deviation 30; views add noise to each."""
+    images = random.normal(size=(300, 12)) * np.array([30.0] + [1.0] * 11)
+    return images, np.stack([images + noise * random.normal(size=images.shape) for _ in range(2)])
+
+
+def test_a_dominant_direction_is_taken_away(random):
+    images, views = dominated(random, noise=np.array([9.0] + [0.3] * 11))
+    _, dim, power = choose_whitening(images, views, dims=(1, 4, 12))
+    assert (dim, power) == (12, 1.0)
+
+
+def test_directions_in_which_views_differ_are_not_blown_up(random):
+    images = random.normal(size=(300, 12)) * np.array([3.0] * 6 + [0.05] * 6)
+    noise = np.array([0.3] * 6 + [0.2] * 6)
+    views = np.stack([images + noise * random.normal(size=images.shape) for _ in range(2)])
+    _, dim, power = choose_whitening(images, views, dims=(12,))
+    assert dim == 12
+    assert power < 0.75
+
+
+def test_few_images_leave_fewer_dimensions(random):
+    images, views = dominated(random, noise=0.1)
+    whitening, dim, _ = choose_whitening(images[:9], views[:, :9])
+    assert dim == 8
+    assert whitening.kernel.shape == (12, 8)
