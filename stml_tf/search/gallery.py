@@ -121,10 +121,12 @@ class Gallery:
         check_kind(kind)
         store.refuse_existing(overwrite=overwrite)
         given = [images] if isinstance(images, Path | str) else list(images)
-        listed = list_images(given)
+        list_images(given)  # What can be refused is refused before the network is loaded.
         embedder = model if isinstance(model, Embedder) else Embedder(model)
         with store.changing(create=True):
             store.refuse_existing(overwrite=overwrite)
+            # As they are by now: what another process has added while this one waited must not be lost.
+            listed = list_images(given)
             with embedding_run(embedder, listed, store.pieces, on_progress=on_progress) as pieces:
                 store.delete_first_format()
                 generation = store.publish(
