@@ -12,6 +12,7 @@ from enum import Enum
 
 import numpy as np
 
+from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import nearest_neighbors
 
 LARGEST_SAMPLE = 2000
@@ -87,7 +88,7 @@ def measure_health(
     """
     first, second = (_normalized(view) for view in views)
     if len(first) < 3:
-        raise ValueError(f"{len(first)} images given, but health is measured on 3 or more.")
+        raise UserError(f"{len(first)} images given, but health is measured on 3 or more.")
     num_neighbors = min(num_neighbors, len(first) - 1)
     neighbors = _neighbors(first, num_neighbors)
     cosine_mean, cosine_spread = pairwise_cosines(first)

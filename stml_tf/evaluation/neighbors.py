@@ -80,7 +80,7 @@ def neighbor_chunks(
         )
     candidates = len(searched) - exclude_self
     if not 1 <= k <= candidates:
-        raise ValueError(f"k is {k}, but must be from 1 to the number of candidates, here {candidates}")
+        raise UserError(f"k is {k}, but must be from 1 to the number of candidates, here {candidates}")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, but must be at least 1")
     return _Search(queries, gallery, int(k), exclude_self, held=chunk_size**2).chunks()

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -137,3 +138,12 @@ def test_unreadable_files_are_listed_and_without_any_there_is_no_list(tmp_path):
     folder.write_left_out(["a.png\ttruncated", "b.png\tempty"], ["notes.txt\tno image"])
     assert (tmp_path / "unreadable.txt").read_text() == "a.png\ttruncated\nb.png\tempty\n"
     assert (tmp_path / "left_out.txt").read_text() == "notes.txt\tno image\n"
+
+
+def test_what_is_remembered_and_damaged_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.remember("before_training", lambda: np.ones((40, 3)))
+    np.testing.assert_array_equal(folder.remember("before_training", lambda: pytest.fail("computed")), np.ones((40, 3)))
+    os.truncate(tmp_path / "before_training.npy", 500)
+    with pytest.raises(UserError, match=r"before_training\.npy"):
+        folder.remember("before_training", lambda: pytest.fail("computed"))
