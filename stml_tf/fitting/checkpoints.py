@@ -158,7 +158,7 @@ class Checkpoints:
         for key in {**variables, **values}:
             saved, wanted = (_describe(found.get(key)) for found in (values, variables))
             if saved != wanted:
-                raise ValueError(
+                raise UserError(
                     f"Checkpoint {checkpoint.path} does not fit this model: variable {key} is {saved} there, {wanted} "
                     "here. Restore it into a model made from the same recipe, and build the model and its optimizers "
                     "first."

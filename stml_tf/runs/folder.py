@@ -156,8 +156,9 @@ class RunFolder:
             delete_known(checkpoint, ("state.json", "variables.npz"))
         delete_known(self.checkpoints, ())
         delete_known(self.tensorboard, ("events.out.tfevents.*",))
-        own = (self.metrics_file, self.picture, self.unreadable_file, self.plugins_file, self.recipe_file)
-        delete_known(self.path, ("before_training.npy", "images.json", *(file.name for file in own)))
+        lists = ("before_training.npy", "images.json", "unreadable.txt", "left_out.txt")
+        own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file)
+        delete_known(self.path, (*lists, *(file.name for file in own)))
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (
