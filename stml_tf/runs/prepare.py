@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from stml_tf.data.bit_depth import bits_used
 from stml_tf.data.cache import cache_in_memory, cache_on_disk, sufficient_side
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.image_files import Unreadable, listed
@@ -135,6 +136,13 @@ def prepare(
         catalog, unreadable = readable_catalog(catalog, cache=_cache(recipe), progress=progress)
     except TooManyUnreadableError as error:
         raise _with_a_list(error, folder, dry_run=dry_run) from None
+    bits, told = bits_used(as_listed.train), as_listed.train.decoding.bit_depth
+    if bits is not None and bits < told:
+        say(
+            console,
+            f"Data      the 16-bit images that were looked at use {bits} bits, but are read as {told}, which makes them "
+            f"dark: set data.bit_depth to {bits}",
+        )
     data = training_data(recipe, catalog)
     test, num_queries = catalog.test_set()
     # Before anything is written: what cannot be built leaves no folder behind.
