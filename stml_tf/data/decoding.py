@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,7 @@ __all__ = ["MAX_PIXELS", "Decoding", "UnreadableImageError", "decode", "decode_w
 EMPTY = "it is empty"
 NO_IMAGE = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
 _NOT_IN_TENSORFLOW = "TensorFlow cannot decode {}: send the pixels to the signature named pixels"
+_TRACING = threading.RLock()
 _DECODERS = {"JPEG": decode_jpeg, "PNG": decode_png, "GIF": decode_gif, "WebP": decode_webp, "BMP": decode_bmp}
 
 
@@ -73,7 +75,7 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         format_name = format_of(content[:HEAD])
         if format_name in PILLOW_FORMATS:
             return decode_with_pillow(content, format_name, decoding)
-        return _graph_decoder(decoding)(tf.constant(content)).numpy()
+        return _traced_once(decoding)(tf.constant(content)).numpy()
     except (RefusedError, OSError) as error:
         raise UnreadableImageError(name, getattr(error, "strerror", None) or str(error)) from None
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -96,27 +98,35 @@ def decode(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
         tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason. Formats
             that need Pillow are refused.
     """
-    return _graph_decoder(decoding)(content)
+    return _traced_once(decoding)(content)
 
 
 def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
     """As `decode`, but formats that need Pillow are decoded, in the Python process that made the graph."""
-    return _graph_decoder(decoding, with_python=True)(content)
+    return _traced_once(decoding, with_python=True)(content)
+
+
+def _traced_once(decoding: Decoding, *, with_python: bool = False) -> Callable[[Tensor], Tensor]:
+    # Threads that come at the same time would each trace a decoder of their own.
+    with _TRACING:
+        return _graph_decoder(decoding, with_python=with_python)
 
 
 @functools.lru_cache(maxsize=16)
-def _graph_decoder(decoding: Decoding, *, with_python: bool = False) -> Callable[[Tensor], Tensor]:
-    """The decoder, traced once in a process: that takes seconds, and every input pipeline needs it."""
+def _graph_decoder(decoding: Decoding, *, with_python: bool) -> Callable[[Tensor], Tensor]:
+    """The decoder, traced once in a process: that takes a second or two, and every input pipeline needs it."""
 
     def from_pillow(content: Tensor) -> Tensor:
         pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, [None, None, 3])
 
-    return tf.function(
+    decoder = tf.function(
         lambda content: _decode(content, decoding, otherwise=from_pillow if with_python else None),
         input_signature=[tf.TensorSpec([], tf.string)],
         autograph=False,
     )
+    with tf.init_scope():  # Outside of the graph that asks for it first.
+        return decoder.get_concrete_function()
 
 
 def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -140,7 +140,7 @@ def prepare(
     if bits is not None and bits < told:
         say(
             console,
-            f"Data      the 16-bit images that were looked at use {bits} bits, but are read as {told}, which makes them "
+            f"Data      the 16-bit images looked at use {bits} bits, but are read as {told}, which makes them "
             f"dark: set data.bit_depth to {bits}",
         )
     data = training_data(recipe, catalog)
