@@ -62,6 +62,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.batch = 0
         self.history: list[dict[str, float | None]] = []
         self._resumed: Checkpoint | None = None
+        self._written = False
 
     def resume(self, model: keras.Model, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: what is given to `fit` next begins at `epoch` and `batch`.
@@ -107,6 +108,10 @@ class CheckpointCallback(keras.callbacks.Callback):
         require_finite(self.model)
         if not self.write:
             return
+        if self._written and not self.checkpoints.folder.exists():
+            raise TrainingStopped(
+                f"{self.checkpoints.folder} was deleted while training, and what it held with it: train again."
+            )
         try:
             self.checkpoints.save(
                 self.model,
@@ -119,6 +124,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             )
         except OSError as error:
             raise TrainingStopped(str(error)) from error
+        self._written = True
 
     def _leave_if(self, asked: Signals | None) -> None:
         if asked:

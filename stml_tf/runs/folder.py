@@ -140,6 +140,8 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, the last file of a run: where it is, the run is over."""
         if self.write:
+            if not self.recipe_file.exists():
+                raise UserError(f"The run folder {self.path} was deleted while training, and its results with it.")
             write_text(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
     def is_over(self) -> bool:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 
 import keras
@@ -167,3 +168,11 @@ def test_a_checkpoint_never_keeps_what_is_no_number(tmp_path, at):
     kept = run.checkpoints.latest()
     assert kept.step < at
     Run(tmp_path).fit()
+
+
+def test_a_folder_that_was_deleted_while_training_is_told(tmp_path):
+    folder = tmp_path / "checkpoints"
+    delete = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch and shutil.rmtree(folder))
+    with pytest.raises(TrainingStopped, match="checkpoints was deleted while training, and what it held with it"):
+        Run(folder).fit(delete)
+    assert not folder.exists()

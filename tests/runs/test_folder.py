@@ -147,3 +147,11 @@ def test_what_is_remembered_and_damaged_is_refused(tmp_path):
     os.truncate(tmp_path / "before_training.npy", 500)
     with pytest.raises(UserError, match=r"before_training\.npy"):
         folder.remember("before_training", lambda: pytest.fail("computed"))
+
+
+def test_a_run_whose_folder_was_deleted_has_no_result(tmp_path, recipe):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(recipe)
+    folder.recipe_file.unlink()
+    with pytest.raises(UserError, match=r"The run folder .*run was deleted while training"):
+        folder.write_metrics({})

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from stml_tf.errors import UserError
 from stml_tf.models import build_backbone, build_student, convert_pytorch_weights, load_pytorch_weights
 
 NETWORKS = ["googlenet", "bn_inception", "resnet18", "resnet34", "resnet50"]
@@ -201,3 +202,21 @@ def test_heads_may_be_left_out(tmp_path, checkpoint):
 def test_other_names_are_refused(tmp_path, backbone, out, message):
     with pytest.raises(ValueError, match=message):
         convert_pytorch_weights({}, backbone, tmp_path / out)
+
+
+def test_a_weights_file_of_ours_is_checked_and_a_foreign_one_is_never_replaced(tmp_path, checkpoint):
+    out = tmp_path / "resnet18.weights.h5"
+    convert_pytorch_weights(checkpoint("resnet18"), "resnet18", out, heads=False)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    with pytest.raises(UserError, match=r"weights\.h5 exists already: give another file, or replace it"):
+        convert_pytorch_weights(checkpoint("resnet18"), "resnet18", out, heads=False)
+    convert_pytorch_weights(checkpoint("resnet18"), "resnet18", out, heads=False, overwrite=True)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:])
+    with pytest.raises(UserError, match="does not have the checksum that it was written with"):
+        build_backbone("resnet18", weights=str(out))
+    foreign = tmp_path / "photo.weights.h5"
+    foreign.write_bytes(b"photo")
+    with pytest.raises(UserError, match="was not written by this command"):
+        convert_pytorch_weights(checkpoint("resnet18"), "resnet18", foreign, overwrite=True)
+    assert foreign.read_bytes() == b"photo"
