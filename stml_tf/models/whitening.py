@@ -22,7 +22,7 @@ LARGEST_SAMPLE = 1000
 class Whitening(NamedTuple):
     """`features @ kernel + bias`, the mean being in the bias: float32 `[channels, dim]` and `[dim]`.
 
-    Whitened training features have a mean of 0 and a mean squared length of 1.
+    Whitened training features have a mean of 0 and, averaged over the dimensions, a variance of 1.
     """
 
     kernel: np.ndarray
@@ -33,17 +33,24 @@ class Whitening(NamedTuple):
         return features @ self.kernel + self.bias
 
     def start(self, head: layers.Dense) -> None:
-        """Give a linear head these weights.
+        """Give a linear head these weights, rotated into its width where that is larger, which keeps all distances.
 
         Raises:
-            UserError: If the head has another shape.
+            UserError: If the head takes other features, or is narrower.
         """
-        if tuple(head.kernel.shape) != self.kernel.shape:
+        channels, width = head.kernel.shape
+        dim = self.kernel.shape[1]
+        if channels != self.kernel.shape[0] or width < dim:
             raise UserError(
-                f"A whitening from {self.kernel.shape[0]} to {self.kernel.shape[1]} dimensions does not fit the head "
-                f"{head.name}, which is {list(head.kernel.shape)}: fit it for that width."
+                f"A whitening from {self.kernel.shape[0]} to {dim} dimensions does not fit the head {head.name}, which "
+                f"is {list(head.kernel.shape)}: fit it for at most that width."
             )
-        head.set_weights([self.kernel, self.bias])
+        rotation = np.eye(dim, dtype=np.float32)
+        if width > dim:
+            # Zeros would do for the distances, but no gradient ever reaches a dimension in which nothing differs.
+            random = np.random.default_rng(0).normal(size=(width, dim))
+            rotation = np.linalg.qr(random)[0].T.astype(np.float32)
+        head.set_weights([self.kernel @ rotation, self.bias @ rotation])
 
 
 class PrincipalComponents(NamedTuple):
@@ -71,7 +78,9 @@ class PrincipalComponents(NamedTuple):
             raise UserError(f"power={power} given; allowed: from 0, which only rotates, to 1, which whitens in full.")
         kept = self.deviations[:dim]
         kernel = self.directions[:, :dim] / kept**power
-        kernel /= np.sqrt(np.sum(kept ** (2 - 2 * power)))
+        # Losses and rankings know no scale, but Adam's steps have one: at this scale they are small beside the kernel,
+        # which therefore hardly moves while the trunk learns.
+        kernel /= np.sqrt(np.mean(kept ** (2 - 2 * power)))
         return Whitening(kernel.astype(np.float32), (-self.mean @ kernel).astype(np.float32))
 
 

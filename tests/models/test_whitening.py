@@ -19,7 +19,7 @@ def test_it_is_the_singular_value_decomposition_of_centred_features(features, po
     centered = features - features.mean(axis=0)
     _, values, directions = np.linalg.svd(centered, full_matrices=False)
     expected = centered @ directions[:5].T / values[:5] ** power
-    expected /= np.sqrt(np.mean(np.sum(expected**2, axis=1)))
+    expected /= np.sqrt(np.mean(expected**2))
     # A direction has no sign.
     np.testing.assert_allclose(np.abs(whitening(features)), np.abs(expected), atol=1e-5)
 
@@ -34,12 +34,12 @@ def test_training_features_come_out_centred_and_decorrelated(images, channels, p
     np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-3)
     covariance = out.T @ out / images
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
-    np.testing.assert_allclose(np.trace(covariance), 1, rtol=1e-3)
+    np.testing.assert_allclose(np.trace(covariance), dim, rtol=1e-3)
 
 
 def test_full_whitening_gives_every_direction_the_same_variance(features):
     out = fit_whitening(features, dim=8, power=1.0)(features)
-    np.testing.assert_allclose(out.T @ out / len(out), np.eye(8) / 8, atol=1e-5)
+    np.testing.assert_allclose(out.T @ out / len(out), np.eye(8), atol=1e-5)
 
 
 def test_power_0_in_all_dimensions_keeps_distances(features):
@@ -62,10 +62,21 @@ def test_embeddings_have_length_1(features):
     np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, rtol=1e-5)
 
 
-def test_a_head_of_another_width_is_refused(features):
-    head = keras.layers.Dense(6, name="f")
+def test_a_wider_head_starts_with_the_same_distances(features):
+    whitening = fit_whitening(features, dim=5)
+    head = keras.layers.Dense(9)
     head.build((None, 8))
-    with pytest.raises(UserError, match=r"from 8 to 5 dimensions does not fit the head f, which is \[8, 6\]"):
+    whitening.start(head)
+    out, expected = head(features.astype(np.float32)), whitening(features)
+    distances = [np.linalg.norm(each[:, None] - each[None], axis=2) for each in (np.asarray(out), expected)]
+    np.testing.assert_allclose(*distances, atol=1e-4)
+    assert np.all(np.std(out, axis=0) > 0.01)
+
+
+def test_a_head_that_does_not_fit_is_refused(features):
+    head = keras.layers.Dense(4, name="f")
+    head.build((None, 8))
+    with pytest.raises(UserError, match=r"from 8 to 5 dimensions does not fit the head f, which is \[8, 4\]"):
         fit_whitening(features, dim=5).start(head)
 
 
