@@ -84,12 +84,15 @@ class Backbone(Entry):
         options: Keyword arguments of `build`.
         named_weights: Weights that `build` fetches itself; it is then called with `weights=`, one of them or None.
         reads_pytorch: Whether PyTorch's weights of this network are read.
+        whitening_power: Power of the deviations that is divided out where its features are whitened, in [0, 1].
     """
 
     preprocess: Target | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     named_weights: tuple[str, ...] = ()
     reads_pytorch: bool = False
+    # Sums of rectified maps lose by full whitening, features behind a LayerNorm gain by it: recipes/README.md.
+    whitening_power: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Method(Entry):
         logs: By TensorBoard group, the names of what a training step logs beside "loss" and "gradient_norm".
         learns_from: "images", all of them and no labels; "labels", labelled images alone; or "both", labelled images
             and unlabelled ones in each batch.
+        trains: Whether it takes optimizer steps; else the heads are fitted, once.
         two_views: Whether it compares exactly two views of single images, drawn without their neighbours.
     """
 
@@ -142,6 +146,7 @@ class Method(Entry):
     also_reads: tuple[str, ...] = ()
     logs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     learns_from: Literal["images", "labels", "both"] = "images"
+    trains: bool = True
     two_views: bool = False
 
     @property
@@ -323,7 +328,11 @@ def register_method(
             name,
             build,
             reads=reads,
-            also_reads=("sampling.coverage", *(("supervision",) if learns_from != "images" else ())),
+            also_reads=(
+                "sampling.coverage",
+                *(("model.head",) if student == "heads" else ()),
+                *(("supervision",) if learns_from != "images" else ()),
+            ),
             logs=logs,
             learns_from=learns_from,
             origin=_origin_of(build),
@@ -367,7 +376,14 @@ def _own_backbone(name: str, module: str, preprocess: str) -> Backbone:
 
 def _vit(name: str) -> Backbone:
     vit = "stml_tf.models.backbones.vit"
-    return Backbone(name, f"{vit}:build_named_vit", f"{vit}:preprocess_vit", options={"name": name}, reads_pytorch=True)
+    return Backbone(
+        name,
+        f"{vit}:build_named_vit",
+        f"{vit}:preprocess_vit",
+        options={"name": name},
+        reads_pytorch=True,
+        whitening_power=1.0,
+    )
 
 
 def _keras_backbone(name: str, family: str) -> Backbone:
@@ -462,7 +478,7 @@ _SELF_TAUGHT_LOGS = {
     "pseudo_labels": ("positive_share", "agreement"),
 }
 # One recipe serves self_taught, supervised and semi_supervised, so that they can be compared.
-_SELF_TAUGHT = {**_STUDENTS["heads"], "also_reads": ("sampling.coverage", "supervision")}
+_SELF_TAUGHT = {**_STUDENTS["heads"], "also_reads": ("model.head", "sampling.coverage", "supervision")}
 
 methods = Register(
     "method",
@@ -496,6 +512,13 @@ methods = Register(
             logs={"loss": ("supervised",)},
             learns_from="labels",
             **_SELF_TAUGHT,
+        ),
+        Method(
+            "whiten",
+            "stml_tf.methods.self_taught:SelfTaughtModel",
+            also_reads=("model.head",),
+            trains=False,
+            **_STUDENTS["heads"],
         ),
         Method(
             "moco",

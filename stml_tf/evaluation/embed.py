@@ -9,7 +9,7 @@ import numpy as np
 
 from stml_tf.errors import UserError
 
-__all__ = ["embed", "raw_pixels"]
+__all__ = ["embed", "l2_normalized", "raw_pixels"]
 
 
 def embed(
@@ -55,10 +55,14 @@ def embed(
             on_progress(done)
     if embeddings is None or done != count:
         raise ValueError(f"the dataset holds {done} images, but {count} were expected: does it repeat or drop a part?")
-    if normalize:
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        np.divide(embeddings, lengths, out=embeddings, where=lengths > 0)
-    return embeddings
+    return l2_normalized(embeddings) if normalize else embeddings
+
+
+def l2_normalized(embeddings: np.ndarray) -> np.ndarray:
+    """Divide each row of `[rows, dim]` by its length, as float32. A row of zeros stays one."""
+    embeddings = np.asarray(embeddings, np.float32)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
 def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) -> np.ndarray:

@@ -13,6 +13,7 @@ from enum import Enum
 import numpy as np
 
 from stml_tf.errors import UserError
+from stml_tf.evaluation.embed import l2_normalized
 from stml_tf.evaluation.neighbors import nearest_neighbors
 
 LARGEST_SAMPLE = 2000
@@ -86,7 +87,7 @@ def measure_health(
     Raises:
         ValueError: If there are fewer than three images.
     """
-    first, second = (_normalized(view) for view in views)
+    first, second = (l2_normalized(view) for view in views)
     if len(first) < 3:
         raise UserError(f"{len(first)} images given, but health is measured on 3 or more.")
     num_neighbors = min(num_neighbors, len(first) - 1)
@@ -114,7 +115,7 @@ def effective_rank(embeddings: np.ndarray) -> float:
 
 def pairwise_cosines(embeddings: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the cosines of all pairs of two rows of `[rows, dim]`."""
-    embeddings = _normalized(embeddings)
+    embeddings = l2_normalized(embeddings)
     cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
     return float(cosines.mean()), float(cosines.std())
 
@@ -126,7 +127,7 @@ def view_agreement(first: np.ndarray, second: np.ndarray) -> float:
         first: `[images, dim]`, one view of each image.
         second: `[images, dim]`, another.
     """
-    both = np.concatenate([_normalized(first), _normalized(second)])
+    both = np.concatenate([l2_normalized(first), l2_normalized(second)])
     _, nearest = nearest_neighbors(both, k=1, exclude_self=True)
     other = np.roll(np.arange(len(both)), len(first))
     return float(np.mean(nearest[:, 0] == other))
@@ -170,13 +171,8 @@ def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdi
     return Verdict.HEALTHY
 
 
-def _normalized(embeddings: np.ndarray) -> np.ndarray:
-    embeddings = np.asarray(embeddings, np.float32)
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-
-
 def _neighbors(embeddings: np.ndarray, num_neighbors: int) -> np.ndarray:
-    return nearest_neighbors(_normalized(embeddings), k=num_neighbors, exclude_self=True)[1]
+    return nearest_neighbors(l2_normalized(embeddings), k=num_neighbors, exclude_self=True)[1]
 
 
 def _membership(neighbors: np.ndarray) -> np.ndarray:

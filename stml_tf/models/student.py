@@ -103,6 +103,11 @@ def _pooled(features: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Add(name="pooled")([average, layers.GlobalMaxPooling2D(name="max")(features)])
 
 
+def brings_heads(weights: str | None) -> bool:
+    """Return whether a weights file holds the heads of a student beside its backbone."""
+    return _saved_head_widths(weights) is not None
+
+
 def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
     """Widths of `f` and `g` in the weights file of a student; None for any other file, and for none."""
     if weights in (None, "imagenet") or not h5py.is_hdf5(weights):

@@ -28,6 +28,11 @@ class Whitening(NamedTuple):
     kernel: np.ndarray
     bias: np.ndarray
 
+    @property
+    def dim(self) -> int:
+        """Dimensions that are kept."""
+        return self.kernel.shape[1]
+
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """`[rows, channels]` to `[rows, dim]` float32, not normalised."""
         return features @ self.kernel + self.bias
@@ -39,7 +44,7 @@ class Whitening(NamedTuple):
             UserError: If the head takes other features, or is narrower.
         """
         channels, width = head.kernel.shape
-        dim = self.kernel.shape[1]
+        dim = self.dim
         if channels != self.kernel.shape[0] or width < dim:
             raise UserError(
                 f"A whitening from {self.kernel.shape[0]} to {dim} dimensions does not fit the head {head.name}, which "

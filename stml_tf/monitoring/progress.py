@@ -18,6 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from stml_tf.evaluation.health import Verdict
 
 __all__ = ["ProgressCallback", "inspection_progress"]
 
@@ -47,12 +50,20 @@ class ProgressCallback(keras.callbacks.Callback):
     Args:
         images_per_batch: How many images a batch holds.
         console: Where to write; None is the standard output.
+        verdict: Says what the epoch's health amounts to; None where that is not known.
     """
 
-    def __init__(self, *, images_per_batch: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        images_per_batch: int,
+        console: Console | None = None,
+        verdict: Callable[[], Verdict | None] = lambda: None,
+    ) -> None:
         super().__init__()
         self.images_per_batch = images_per_batch
         self.console = console or Console()
+        self.verdict = verdict
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._epoch_started = 0.0
@@ -87,10 +98,17 @@ class ProgressCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.perf_counter() - self._epoch_started
-        parts = [f"epoch {self._epoch_name(epoch)}", _loss(logs), f"{seconds:.1f} s"]
-        if "recall@1" in (logs or {}):
-            parts.append(f"recall@1 {100 * float(logs['recall@1']):.1f} %")
-        self.console.print("  ".join(parts), highlight=False)
+        logs = logs or {}
+        # Health stands where one looks first: the loss may rise in a good run and fall in one that is ruined.
+        line = Text(f"epoch {self._epoch_name(epoch)}")
+        if "health" in logs:
+            line.append(f"  health {float(logs['health']):.3f}")
+        if "recall@1" in logs:
+            line.append(f"  recall@1 {100 * float(logs['recall@1']):.1f} %")
+        line.append(f"  {_loss(logs)}  {seconds:.1f} s")
+        if told := self.verdict():
+            line.append(f"  {told.value}", style="" if told is Verdict.HEALTHY else "bold red")
+        self.console.print(line, soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()

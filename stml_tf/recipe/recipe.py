@@ -50,9 +50,9 @@ class Recipe(Section):
     supervision: Supervision = Field(Supervision(), description="The labelled half of semi_supervised; supervised.")
     baseline: Baseline = Field(Baseline(), description="The settings of moco, byol and mean_shift.")
     batch: Batch = Field(Batch(), description="The size of a batch.")
-    optimizer: Optimizer = Field(description="The optimizer.")
+    optimizer: Optimizer = Field(Optimizer(), description="The optimizer.")
     schedule: Schedule = Field(Schedule(), description="How the learning rate changes.")
-    training: Training = Field(description="How long to train.")
+    training: Training = Field(Training(), description="How long to train.")
     evaluation: Evaluation = Field(Evaluation(), description="How the result is measured.")
 
     @model_validator(mode="after")
@@ -73,6 +73,18 @@ class Recipe(Section):
     @property
     def learns_from_labels(self) -> bool:
         return registry.methods.find(self.method).learns_from_labels
+
+    @property
+    def trains(self) -> bool:
+        """Whether the network learns; else its heads are fitted, once."""
+        return registry.methods.find(self.method).trains
+
+    @property
+    def starts_whitened(self) -> bool:
+        """Whether the heads start as a whitening, if the weights bring no heads of their own."""
+        method = registry.methods.find(self.method)
+        default = "whitened" if self.model.weights is not None or not method.trains else "orthogonal"
+        return method.reads_key("model.head") and (self.model.head or default) == "whitened"
 
     @property
     def images_per_step(self) -> int:

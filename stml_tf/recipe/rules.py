@@ -29,7 +29,7 @@ MAX_STEP_BYTES = 64 * 2**30  # of the views alone, as float32
 _SECTIONS_OF_SOME_METHODS = {"loss": Loss, "teacher": Teacher, "baseline": Baseline, "supervision": Supervision}
 _KEYS_OF_SOME_METHODS = (
     *(f"{name}.{key}" for name, section in _SECTIONS_OF_SOME_METHODS.items() for key in section.model_fields),
-    *("model.teacher_dim", "sampling.coverage", "training.accumulate"),
+    *("model.teacher_dim", "model.head", "sampling.coverage", "training.accumulate"),
 )
 
 

@@ -123,6 +123,11 @@ class Model(Section):
     )
     embedding_dim: Dimensions = Field(512, description="Dimensions of the embedding that is kept.")
     teacher_dim: Dimensions = Field(1024, description="Dimensions of the auxiliary head that the teacher shares.")
+    head: Literal["whitened", "orthogonal"] | None = Field(
+        None,
+        description="How the two heads start: as the PCA whitening of the training images' features, so that "
+        "nothing of a pretrained network is lost, or orthogonal at random; null: whitened where there are weights.",
+    )
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
     synchronize_batch_norm: bool = Field(
         True,
@@ -214,7 +219,7 @@ class Optimizer(Section):
     """The optimizer and its settings."""
 
     name: Literal[OPTIMIZERS] = Field("adamp", description="adamp, or an optimizer of Keras.")
-    learning_rate: Positive = Field(description="Learning rate at its greatest.")
+    learning_rate: Positive = Field(1e-4, description="Learning rate at its greatest.")
     head_learning_rate: Positive | None = Field(None, description="Learning rate of the two heads; null: the same.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay, decoupled from the gradient.")
     options: dict[str, JsonValue] = Field({}, description="Further arguments, passed to the optimizer as they are.")
@@ -246,7 +251,7 @@ class Training(Section):
     """How long to train, and what to keep in memory."""
 
     epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
-        description="Epochs; one has as many steps as the training images fill batches."
+        10, description="Epochs; one has as many steps as the training images fill batches."
     )
     cache: Literal["memory", "disk"] | None = Field(
         None,
@@ -275,6 +280,13 @@ class Training(Section):
         "float32",
         description="What the backbone computes in; heads, similarity and losses stay in float32. auto: mixed_bfloat16 "
         "where the device has bfloat16 of its own, else float32.",
+    )
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="Which epoch is measured and exported: the last, or the one of the best health, without labels.",
+    )
+    stop_when_collapsed: bool = Field(
+        True, description="Stop, and export nothing, once images have looked alike to the network for two epochs."
     )
     jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
 

@@ -18,6 +18,7 @@ from stml_tf.errors import UserError
 from stml_tf.evaluation import embed
 from stml_tf.export import Embedder
 from stml_tf.models import preprocessing
+from stml_tf.models.heads import EMBEDDING_HEAD
 from stml_tf.recipe.recipe import Recipe
 
 EMBEDDING_BATCH = 256
@@ -91,6 +92,12 @@ def student_network(
     return on_all_replicas(
         lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
     )
+
+
+def feature_network(student: keras.Model, strategy: tf.distribute.Strategy | None = None) -> Callable[[Any], tf.Tensor]:
+    """Compile the student up to its heads, as `student_network` does: images to features `[batch, channels]`."""
+    features = keras.Model(student.inputs, student.get_layer(EMBEDDING_HEAD).input)
+    return on_all_replicas(lambda images: features(images, training=False), strategy or tf.distribute.get_strategy())
 
 
 def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:

@@ -10,9 +10,11 @@ from stml_tf.distribution.workers import is_chief, worker
 from stml_tf.fitting.callbacks import MeasureCallback, StopOnNonFinite
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.fitting.health_callback import SCORE, HealthCallback
 from stml_tf.fitting.resumable_fit import fit_from
 from stml_tf.fitting.stop_signals import StopSignals
 from stml_tf.monitoring import ProgressCallback, Summaries, TensorBoardScalars, say
+from stml_tf.runs.health import health_callback
 from stml_tf.runs.measure import measure_epoch
 from stml_tf.runs.prepare import Run
 
@@ -33,6 +35,15 @@ def checkpoint_to_resume(run: Run) -> Checkpoint | None:
     return found
 
 
+def keep_as_it_is(run: Run) -> History:
+    """Write a checkpoint of a run whose method takes no steps, so that it is evaluated and exported like any other."""
+    if is_chief():
+        Checkpoints(run.folder.checkpoints).save(
+            run.model, epoch=0, step=0, metrics={}, extra={"history": [], "num_classes": run.data.num_classes}
+        )
+    return []
+
+
 def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None) -> History:
     """Train to the end of the recipe's last epoch.
 
@@ -49,8 +60,10 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
         TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
     stop = StopSignals(sum_over_workers(run.strategy))
+    keeps_best = run.recipe.training.keep == "best"
+    store = Checkpoints(run.folder.checkpoints, best_by=SCORE if keeps_best else "recall@1")
     checkpoints = CheckpointCallback(
-        Checkpoints(run.folder.checkpoints),
+        store,
         run.neighbors,
         stop=stop,
         every=run.recipe.training.checkpoint_steps,
@@ -60,7 +73,12 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
     if resume_from:
         checkpoints.resume(run.model, resume_from)
         say(run.console, f"Resuming from {resume_from.path}")
-    progress = ProgressCallback(images_per_batch=run.data.batches.batch_size, console=run.console)
+    health = health_callback(run, epochs_done=checkpoints.epoch)
+    if health:
+        health.go_on(checkpoints.history)
+    progress = ProgressCallback(
+        images_per_batch=run.data.batches.batch_size, console=run.console, verdict=lambda: health and health.verdict
+    )
     with stop, progress:
         fit_from(
             run.model,
@@ -68,8 +86,11 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
             epoch=checkpoints.epoch,
             first_batch=checkpoints.batch,
             epochs=run.recipe.training.epochs,
-            callbacks=_in_order(run, TensorBoardScalars(summaries), progress, checkpoints),
+            callbacks=_in_order(run, health, TensorBoardScalars(summaries), progress, checkpoints),
         )
+    if keeps_best and (best := store.best()):
+        store.restore(run.model, best)
+        say(run.console, f"The network of epoch {best.epoch} is kept: its health, {best.metrics[SCORE]:.3f}, was best.")
     return checkpoints.history
 
 
@@ -79,13 +100,18 @@ def _own_batches(run: Run, **at: Any) -> Any:
 
 
 def _in_order(
-    run: Run, scalars: TensorBoardScalars, progress: ProgressCallback, checkpoints: CheckpointCallback
+    run: Run,
+    health: HealthCallback | None,
+    scalars: TensorBoardScalars,
+    progress: ProgressCallback,
+    checkpoints: CheckpointCallback,
 ) -> list[keras.callbacks.Callback]:
     """Each callback hears of a step or an epoch in this order."""
     return [
         StopOnNonFinite(),  # first: nothing must be measured, shown or kept of a run that has diverged
         run.neighbors,  # before anything asks which batches the epoch has
         MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the following ones read
+        *([health] if health else []),  # likewise
         scalars,
         progress,
         checkpoints,  # last: a checkpoint says that all of the epoch is done, and a signal to stop ends the run here

@@ -137,6 +137,23 @@ class RunFolder:
                 np.save(file, computed)
         return computed
 
+    def remember_epoch(self, name: str, epoch: int, array: np.ndarray) -> None:
+        """Keep an array of an epoch, beside that of the one before: a run may be resumed from either."""
+        if self.write:
+            with write_file(self._of_epoch(name, epoch), sealed=True) as file:
+                np.savez(file, epoch=epoch, array=array)
+
+    def recall_epoch(self, name: str, epoch: int) -> np.ndarray | None:
+        """Return what `remember_epoch` kept of an epoch; None if it did not, or no longer does."""
+        path = self._of_epoch(name, epoch)
+        if not path.exists():
+            return None
+        with np.load(path) as kept:
+            return kept["array"] if int(kept["epoch"]) == epoch else None
+
+    def _of_epoch(self, name: str, epoch: int) -> Path:
+        return self.path / f"{name}_{'even' if epoch % 2 == 0 else 'odd'}.npz"
+
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, the last file of a run: where it is, the run is over."""
         if self.write:

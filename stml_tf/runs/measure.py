@@ -6,15 +6,15 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.evaluation import query_gallery_metrics, raw_pixels
 from stml_tf.monitoring import mean_agreement
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.runs.embed import embed_images, fixed_views
+from stml_tf.runs.embed import embed_images, feature_network, fixed_views
 from stml_tf.runs.prepare import Run
+
+Metrics = dict[str, float | int]
 
 AGREEMENT_BATCHES = 3
 
 
-def retrieval(
-    recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None
-) -> dict[str, float | int]:
+def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None) -> Metrics:
     """Measure retrieval as the recipe's `evaluation` section says.
 
     Args:
@@ -37,7 +37,12 @@ def embed_test_images(run: Run) -> np.ndarray:
     return embed_images(run.recipe, run.embedding_network, run.test, normalize=run.recipe.evaluation.normalize)
 
 
-def measure_pixels(run: Run) -> dict[str, float | int]:
+def embed_features(run: Run, images: ImageSet) -> np.ndarray:
+    """Embed images as far as the heads of a run's student, as it is now; float32 `[num_images, channels]`."""
+    return embed_images(run.recipe, feature_network(run.model.student, run.strategy), images, normalize=False)
+
+
+def measure_pixels(run: Run) -> Metrics:
     """Measure what the raw pixels of a run's test images reach, with no network at all."""
     pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test))
     return retrieval(run.recipe, pixels, run.test, run.num_queries)

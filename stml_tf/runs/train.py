@@ -16,7 +16,7 @@ from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
 from stml_tf.runs.export import export_student
-from stml_tf.runs.fit import checkpoint_to_resume, fit, take_one_step
+from stml_tf.runs.fit import checkpoint_to_resume, fit, keep_as_it_is, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
 from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, retrieval
@@ -24,6 +24,7 @@ from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.same_images import test_classes_of
+from stml_tf.runs.whitened import measure_free, start_heads
 
 
 def train(
@@ -125,7 +126,9 @@ def train_recipe(
     wait_until_all_resume_from(
         run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers("before_training")
     )
-    results = {}
+    if checkpoint is None:
+        start_heads(run)
+    results = measure_free(run)
     if run.test:
         before = embeddings_before(run)
         # Test images that cannot be measured are found out now; pixels can wait until training is over.
@@ -133,12 +136,13 @@ def train_recipe(
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    history = fit(run, summaries, resume_from=checkpoint)
+    history = fit(run, summaries, resume_from=checkpoint) if recipe.trains else keep_as_it_is(run)
 
     after = embed_test_images(run) if run.test else None  # the last work that workers share
     if is_chief():
         if run.test:
-            results = {"raw pixels": measure_pixels(run), **results}
+            if recipe.model.weights is None:
+                results = {"raw pixels": measure_pixels(run), **results}
             results["after training"] = retrieval(recipe, after, run.test, run.num_queries)
             draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()

@@ -57,11 +57,6 @@ def test_a_head_starts_as_the_whitening(features):
     np.testing.assert_allclose(head(features.astype(np.float32)), whitening(features), rtol=1e-4, atol=1e-5)
 
 
-def test_embeddings_have_length_1(features):
-    out = embedding_of(fit_whitening(features, dim=4), features)
-    np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, rtol=1e-5)
-
-
 def test_a_wider_head_starts_with_the_same_distances(features):
     whitening = fit_whitening(features, dim=5)
     head = keras.layers.Dense(9)

@@ -33,8 +33,8 @@ def test_a_log_gets_one_plain_line_per_epoch():
     fit(console, AddRecall(), epochs=2)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 2
-    assert re.fullmatch(r"epoch 1/2  loss \d+\.\d{4}  \d+\.\d s  recall@1 25\.0 %", lines[0])
-    assert re.fullmatch(r"epoch 2/2  loss \d+\.\d{4}  \d+\.\d s  recall@1 50\.0 %", lines[1])
+    assert re.fullmatch(r"epoch 1/2  recall@1 25\.0 %  loss \d+\.\d{4}  \d+\.\d s", lines[0])
+    assert re.fullmatch(r"epoch 2/2  recall@1 50\.0 %  loss \d+\.\d{4}  \d+\.\d s", lines[1])
 
 
 def test_a_resumed_run_counts_on():
