@@ -516,7 +516,8 @@ methods = Register(
         Method(
             "whiten",
             "stml_tf.methods.self_taught:SelfTaughtModel",
-            also_reads=("model.head",),
+            # As for self_taught: what a recipe holds for training is passed over, not refused.
+            also_reads=("model.head", "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
             trains=False,
             **_STUDENTS["heads"],
         ),

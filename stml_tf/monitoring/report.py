@@ -13,7 +13,7 @@ from rich.text import Text
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.image_files import counted
 
-__all__ = ["describe_run", "epochs_report", "metrics_table", "say"]
+__all__ = ["best_of", "compared_with_free", "describe_run", "epochs_report", "metrics_table", "say"]
 
 
 def describe_run(
@@ -68,6 +68,38 @@ def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, An
         return {"epochs": epochs}
     best = max(measured, key=lambda epoch: epoch["recall@1"])
     return {"best_epoch": {**best, "chosen_on": "test classes"}, "epochs": epochs}
+
+
+def best_of(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the name of the row with the highest MAP@R."""
+    return max(rows, key=lambda name: rows[name]["map@r"])
+
+
+def compared_with_free(reached: Mapping[str, float], free: Mapping[str, Mapping[str, float]]) -> Text:
+    """Say in a sentence whether training was worth it.
+
+    Args:
+        reached: The metrics of what was trained.
+        free: Those of what can be had without training, by name.
+
+    Returns:
+        A sentence to print with rich, red if training ended below the best free row by MAP@R.
+    """
+    name = best_of(free)
+    (map_now, map_free), (recall_now, recall_free) = (
+        (100 * reached[key], 100 * free[name][key]) for key in ("map@r", "recall@1")
+    )
+    if map_now < map_free:
+        return Text(
+            f"Training ended BELOW what is free: MAP@R {map_now:.1f}, {map_free - map_now:.1f} points less than {name} "
+            f"({map_free:.1f}); R@1 {recall_now:.1f} against {recall_free:.1f}. Use those, with --set method=whiten, "
+            "or lower optimizer.learning_rate or model.trainable.",
+            style="bold red",
+        )
+    return Text(
+        f"Training was worth it: MAP@R {map_now:.1f}, {map_now - map_free:.1f} points above the best that is free, "
+        f"{name} ({map_free:.1f}); R@1 {recall_now:.1f} against {recall_free:.1f}."
+    )
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> Table:

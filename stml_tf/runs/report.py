@@ -1,16 +1,31 @@
 """What a run leaves behind when it is over: picture, metrics, and a few lines on where everything is."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stml_tf.data.loader import pixels_of
-from stml_tf.monitoring import Summaries, epochs_report, figure_to_png, learning_figure, metrics_table, say
+from stml_tf.monitoring import (
+    Summaries,
+    compared_with_free,
+    epochs_report,
+    figure_to_png,
+    learning_figure,
+    metrics_table,
+    say,
+)
+from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.fit import History
 from stml_tf.runs.prepare import Run
 
 Results = dict[str, dict[str, float | int]]
+
+
+def reached(recipe: Recipe) -> str:
+    """Return what the last row of a run's results is called."""
+    return "after training" if recipe.trains else "as exported"
 
 
 def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after: np.ndarray) -> None:
@@ -30,14 +45,13 @@ def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after:
     summaries.image("retrieval", picture, step=run.recipe.training.epochs)
 
 
-def _title(num_images: int, results: Results) -> str:
-    counts = results["after training"]
+def _title(num_images: int, counts: Mapping[str, float | int]) -> str:
     title = f"Retrieval among {num_images:,} test images, averaged over {counts['queries']:,} queries"
     without = counts["queries_without_match"]
     return f"{title} ({without:,} have no other image of their class to find)" if without else title
 
 
-def report(run: Run, results: Results, history: History, saved_model: Path) -> None:
+def report(run: Run, results: Results, history: History, saved_model: Path, *, free: Results) -> None:
     """Write `metrics.json`, which ends a run, and print what was reached and where everything is.
 
     Args:
@@ -45,11 +59,14 @@ def report(run: Run, results: Results, history: History, saved_model: Path) -> N
         results: Per thing measured, such as "after training", its metrics.
         history: What each epoch logged.
         saved_model: Where the SavedModel is.
+        free: Those of the results that can be had without training.
     """
     if run.test is None:
         say(run.console, "There are no test images, so the network could not be evaluated: give data.test a folder.")
     else:
-        run.console.print(metrics_table(results, title=_title(len(run.test), results)))
+        run.console.print(metrics_table(results, title=_title(len(run.test), results[reached(run.recipe)])))
+        if free and run.recipe.trains:
+            run.console.print(compared_with_free(results[reached(run.recipe)], free), soft_wrap=True)
     folder = run.folder
     folder.write_metrics(
         {

@@ -48,7 +48,7 @@ class TrainingResult:
         return cls(
             folder=folder.path,
             saved_model=Path(written["saved_model"]),
-            metrics=written.get("after training", {}),
+            metrics=written.get("after training") or written.get("as exported") or {},
             history=written["epochs"],
             _trained_on=trained_on,
         )

@@ -21,7 +21,7 @@ from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
 from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, retrieval
 from stml_tf.runs.prepare import images_of_recipe, prepare
-from stml_tf.runs.report import draw_retrieval, report
+from stml_tf.runs.report import draw_retrieval, reached, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.same_images import test_classes_of
 from stml_tf.runs.whitened import measure_free, start_heads
@@ -128,7 +128,8 @@ def train_recipe(
     )
     if checkpoint is None:
         start_heads(run)
-    results = measure_free(run)
+    free = measure_free(run)
+    results = dict(free)
     if run.test:
         before = embeddings_before(run)
         # Test images that cannot be measured are found out now; pixels can wait until training is over.
@@ -143,10 +144,10 @@ def train_recipe(
         if run.test:
             if recipe.model.weights is None:
                 results = {"raw pixels": measure_pixels(run), **results}
-            results["after training"] = retrieval(recipe, after, run.test, run.num_queries)
+            results[reached(recipe)] = retrieval(recipe, after, run.test, run.num_queries)
             draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
-        metrics = results.get("after training", {})
+        metrics = results.get(reached(recipe), {})
         saved_model = export_student(
             recipe,
             run.model.student,
@@ -154,6 +155,6 @@ def train_recipe(
             metrics,
             test_classes=test_classes_of(run.folder),
         )
-        report(run, results, history, saved_model)
+        report(run, results, history, saved_model, free=free)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)
