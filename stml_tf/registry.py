@@ -84,15 +84,12 @@ class Backbone(Entry):
         options: Keyword arguments of `build`.
         named_weights: Weights that `build` fetches itself; it is then called with `weights=`, one of them or None.
         reads_pytorch: Whether PyTorch's weights of this network are read.
-        whitening_power: Power of the deviations that is divided out where its features are whitened, in [0, 1].
     """
 
     preprocess: Target | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     named_weights: tuple[str, ...] = ()
     reads_pytorch: bool = False
-    # Sums of rectified maps lose by full whitening, features behind a LayerNorm gain by it: recipes/README.md.
-    whitening_power: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -382,7 +379,6 @@ def _vit(name: str) -> Backbone:
         f"{vit}:preprocess_vit",
         options={"name": name},
         reads_pytorch=True,
-        whitening_power=1.0,
     )
 
 
@@ -514,14 +510,6 @@ methods = Register(
             **_SELF_TAUGHT,
         ),
         Method(
-            "whiten",
-            "stml_tf.methods.self_taught:SelfTaughtModel",
-            # As for self_taught: what a recipe holds for training is passed over, not refused.
-            also_reads=("model.head", "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
-            trains=False,
-            **_STUDENTS["heads"],
-        ),
-        Method(
             "moco",
             "stml_tf.methods.moco:MoCoModel",
             reads={
@@ -551,6 +539,14 @@ methods = Register(
             },
             two_views=True,
             **_STUDENTS["projection"],
+        ),
+        Method(
+            "whiten",
+            "stml_tf.methods.self_taught:SelfTaughtModel",
+            # As for self_taught: what a recipe holds for training is passed over, not refused.
+            also_reads=("model.head", "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
+            trains=False,
+            **_STUDENTS["heads"],
         ),
     ],
 )

@@ -23,6 +23,7 @@ PATIENCE = 3
 _COLLAPSED_RANK = 0.35
 _COLLAPSED_AGREEMENT = 0.6
 _COLLAPSED_COSINE = 0.9
+_COLLAPSED_WIDTH = 0.2
 _TOLERANCE = 0.01
 
 
@@ -105,8 +106,10 @@ def measure_health(
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
-    """The exponential of the entropy of the singular values of `[rows, dim]`, from 1 to the smaller side."""
-    values = np.linalg.svd(np.asarray(embeddings, np.float64), compute_uv=False)
+    """The exponential of the entropy of the singular values of `[rows, dim]`, centred, from 1 to the smaller side."""
+    embeddings = np.asarray(embeddings, np.float64)
+    # What all images have in common tells none from another, and would hide in how many directions they differ.
+    values = np.linalg.svd(embeddings - embeddings.mean(axis=0), compute_uv=False)
     if not values.sum() > 0:
         return 1.0
     shares = values[values > 0] / values.sum()
@@ -152,9 +155,11 @@ def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdi
         frozen: That of the frozen network's best free embedding, where it is pretrained.
     """
     now, before = history[-1], history[:-1]
-    if now.cosine_mean > _COLLAPSED_COSINE:
-        return Verdict.COLLAPSING
     if before:
+        # An untrained network shows all images nearly alike: what counts is that they have come closer.
+        widest = max(1.0 - health.cosine_mean for health in before)
+        if now.cosine_mean > _COLLAPSED_COSINE and 1.0 - now.cosine_mean < _COLLAPSED_WIDTH * widest:
+            return Verdict.COLLAPSING
         best_rank = max(health.effective_rank for health in before)
         best_agreement = max(health.view_agreement for health in before)
         if (

@@ -80,11 +80,15 @@ class Recipe(Section):
         return registry.methods.find(self.method).trains
 
     @property
+    def has_linear_heads(self) -> bool:
+        """Whether the student has the two linear heads."""
+        return registry.methods.find(self.method).reads_key("model.head")
+
+    @property
     def starts_whitened(self) -> bool:
         """Whether the heads start as a whitening, if the weights bring no heads of their own."""
-        method = registry.methods.find(self.method)
-        default = "whitened" if self.model.weights is not None or not method.trains else "orthogonal"
-        return method.reads_key("model.head") and (self.model.head or default) == "whitened"
+        default = "whitened" if self.model.weights is not None or not self.trains else "orthogonal"
+        return self.has_linear_heads and (self.model.head or default) == "whitened"
 
     @property
     def images_per_step(self) -> int:

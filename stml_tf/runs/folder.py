@@ -148,7 +148,7 @@ class RunFolder:
         path = self._of_epoch(name, epoch)
         if not path.exists():
             return None
-        with np.load(path) as kept:
+        with np.load(require_seal(path)) as kept:
             return kept["array"] if int(kept["epoch"]) == epoch else None
 
     def _of_epoch(self, name: str, epoch: int) -> Path:

@@ -6,7 +6,7 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.evaluation import query_gallery_metrics, raw_pixels
 from stml_tf.monitoring import mean_agreement
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.runs.embed import embed_images, feature_network, fixed_views
+from stml_tf.runs.embed import embed_images, fixed_views
 from stml_tf.runs.prepare import Run
 
 Metrics = dict[str, float | int]
@@ -35,11 +35,6 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
 def embed_test_images(run: Run) -> np.ndarray:
     """Embed a run's test images with its student as it is now; float32 `[num_images, dim]`."""
     return embed_images(run.recipe, run.embedding_network, run.test, normalize=run.recipe.evaluation.normalize)
-
-
-def embed_features(run: Run, images: ImageSet) -> np.ndarray:
-    """Embed images as far as the heads of a run's student, as it is now; float32 `[num_images, channels]`."""
-    return embed_images(run.recipe, feature_network(run.model.student, run.strategy), images, normalize=False)
 
 
 def measure_pixels(run: Run) -> Metrics:

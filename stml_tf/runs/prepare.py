@@ -26,11 +26,10 @@ from stml_tf.files import write_text
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
-from stml_tf.models.whitening import PrincipalComponents, principal_components
 from stml_tf.monitoring import describe_run, inspection_progress, say
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_have_read_the_same
-from stml_tf.runs.embed import AUXILIARY, embed_images, feature_network, student_network
+from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
 from stml_tf.runs.same_images import require_same_images
@@ -67,12 +66,6 @@ class Run:
     def embedding_network(self) -> Callable[[Any], tf.Tensor]:
         """From preprocessed images to embeddings `[batch, dim]`, not normalised."""
         return student_network(self.model.student, strategy=self.strategy)
-
-    @cached_property
-    def principal_components(self) -> PrincipalComponents:
-        """Those of the training images' features, as the network gave them when this was first asked for."""
-        network = feature_network(self.model.student, self.strategy)
-        return principal_components(embed_images(self.recipe, network, self.data.images, normalize=False))
 
     def batches(self, *, first_batch: int = 0, part: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Return the batches of the epoch that `neighbors` has laid out; the arguments are `training_batches`'s."""

@@ -1,36 +1,47 @@
 """What a pretrained network gives without training: frozen features and their whitening, as which its heads start.
 
-Labels play no part: the whitening is fitted on the training images, its power is known for each family of networks, and
-its dimension is that of the head, or as many as the features have.
+Labels play no part: the whitening is fitted on the training images, and its dimension and power are those under which
+two views of an image find each other best.
 """
 
 import numpy as np
 
-from stml_tf import registry
+from stml_tf.data.catalog import ImageSet
 from stml_tf.evaluation.embed import l2_normalized
 from stml_tf.models import update_teacher
 from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD
 from stml_tf.models.parts import auxiliary_network
 from stml_tf.models.student import brings_heads
-from stml_tf.models.whitening import Whitening
-from stml_tf.runs.measure import Metrics, embed_features, retrieval
+from stml_tf.models.whitening import DIMS, Whitening, choose_whitening
+from stml_tf.runs.embed import embed_images, feature_network
+from stml_tf.runs.measure import Metrics, retrieval
 from stml_tf.runs.prepare import Run
+from stml_tf.runs.sample import embed_sample
 
 
-def start_heads(run: Run) -> None:
-    """Start both heads of a run's student as whitenings of its training images' features, if the recipe says so.
+def fit_whitening_of(run: Run) -> Whitening:
+    """Fit a whitening to the features of a run's network as it is: before its first step, those of the frozen one.
 
-    Call it before the first step: the features are those of the network as it is.
+    It has at most `model.embedding_dim` dimensions. A run that is resumed remembers it.
 
     Raises:
         UserError: If there are too few images, or they all have the same features.
     """
+    packed = run.folder.remember("whitening", lambda: np.vstack(_chosen(run)))
+    return Whitening(packed[:-1], packed[-1])
+
+
+def start_heads(run: Run) -> None:
+    """Start both heads of a run's student as the whitening of its training images' features, if the recipe says so.
+
+    Raises:
+        UserError: As `fit_whitening_of` does, or if `model.teacher_dim` is below the dimension of the whitening.
+    """
     if not run.recipe.starts_whitened or brings_heads(run.recipe.model.weights):
         return
-    student = run.model.student
+    student, whitening = run.model.student, fit_whitening_of(run)
     for name in (EMBEDDING_HEAD, AUXILIARY_HEAD):
-        head = student.get_layer(name)
-        _whitening(run, head.units).start(head)
+        whitening.start(student.get_layer(name))
     if run.recipe.teacher.start == "student":
         update_teacher(run.model.teacher, auxiliary_network(student), momentum=0.0)
 
@@ -41,11 +52,10 @@ def measure_free(run: Run) -> dict[str, Metrics]:
     Returns:
         The name of a row -> its metrics; empty where the network starts at random, or without test images.
     """
-    if run.recipe.model.weights is None or run.test is None:
+    if run.recipe.model.weights is None or run.test is None or not run.recipe.has_linear_heads:
         return {}
-    frozen = run.folder.remember("frozen_features", lambda: embed_features(run, run.test))
-    packed = run.folder.remember("whitening", lambda: np.vstack(_whitening(run, run.recipe.model.embedding_dim)))
-    whitening = Whitening(packed[:-1], packed[-1])
+    frozen = run.folder.remember("frozen_features", lambda: _features(run, run.test))
+    whitening = fit_whitening_of(run)
     rows = {"frozen features": frozen, f"frozen, whitened to {whitening.dim}": whitening(frozen)}
     return {
         name: retrieval(run.recipe, l2_normalized(features), run.test, run.num_queries)
@@ -53,7 +63,12 @@ def measure_free(run: Run) -> dict[str, Metrics]:
     }
 
 
-def _whitening(run: Run, width: int) -> Whitening:
-    components = run.principal_components
-    power = registry.backbones.find(run.recipe.model.backbone).whitening_power
-    return components.whitening(min(width, len(components.deviations)), power)
+def _chosen(run: Run) -> Whitening:
+    features = _features(run, run.data.images)
+    views = embed_sample(run, feature_network(run.model.student, run.strategy))
+    largest = min(run.recipe.model.embedding_dim, run.recipe.model.teacher_dim)
+    return choose_whitening(features, views, dims=[*(dim for dim in DIMS if dim < largest), largest])[0]
+
+
+def _features(run: Run, images: ImageSet) -> np.ndarray:
+    return embed_images(run.recipe, feature_network(run.model.student, run.strategy), images, normalize=False)

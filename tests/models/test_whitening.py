@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stml_tf.errors import UserError
-from stml_tf.models.whitening import choose_whitening, embedding_of, fit_whitening, principal_components, views_found
+from stml_tf.models.whitening import choose_whitening, fit_whitening, principal_components, views_found
 
 
 @pytest.fixture

@@ -357,11 +357,8 @@ def test_missing_keys_are_named(tmp_path):
         "letter or digit, 100 at most\n  data: missing; allowed: an object with name\n"
         "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip, "
         "brightness, contrast, saturation, hue, greyscale, blur\n"
-        "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, freeze_batch_norm, "
-        "synchronize_batch_norm\n"
-        "  optimizer: missing; allowed: an object with name, learning_rate, head_learning_rate, weight_decay, options\n"
-        "  training: missing; allowed: an object with epochs, cache, devices, deterministic, "
-        "checkpoint_steps, accumulate, precision, jit"
+        "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, head, "
+        "freeze_batch_norm, synchronize_batch_norm"
     )
 
 
@@ -463,7 +460,7 @@ def test_the_schema_describes_every_key():
     assert [key for key, value in keys if not value.get("description")] == []
     assert {"sigma", "num_neighbors", "train_labels"} <= {key for key, _ in keys}
     assert schema["additionalProperties"] is False
-    assert schema["required"] == ["name", "data", "views", "model", "optimizer", "training"]
+    assert schema["required"] == ["name", "data", "views", "model"]
 
 
 def test_optimizers_are_those_that_can_be_built():

@@ -1,0 +1,50 @@
+"""Two random views of some of a run's training images, drawn once: what is told without labels is told of these."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from stml_tf.data.loader import training_batches
+from stml_tf.data.transforms import random_view
+from stml_tf.models import preprocessing
+from stml_tf.runs.prepare import Run
+
+LARGEST = 1000
+_BATCH = 50
+
+
+def sample_size(run: Run) -> int:
+    """Return how many images the sample of a run holds."""
+    return min(len(run.data.images), LARGEST)
+
+
+def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
+    """Embed both views of the sample, the same at every call.
+
+    Args:
+        run: The run.
+        network: From preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
+
+    Returns:
+        Float32 `[2, sample_size(run), dim]`, not normalised.
+    """
+    recipe, size = run.recipe, sample_size(run)
+    random = np.random.default_rng(recipe.seed)
+    images = run.data.images.take(np.sort(random.choice(len(run.data.images), size, replace=False)))
+    batch = min(_BATCH, size)
+    steps = -(-size // batch)
+    rows = np.resize(np.arange(size), (steps, batch))  # the last batch is filled up from the beginning
+    batches = training_batches(
+        images,
+        lambda: (0, rows),
+        steps_per_epoch=steps,
+        batch_size=batch,
+        num_views=2,
+        view=partial(random_view, **recipe.views.model_dump(exclude={"num_views"})),
+        preprocess=preprocessing(recipe.model.backbone),
+        seed=recipe.seed,
+    )
+    embedded = [np.stack([np.asarray(network(views[:, view])) for view in range(2)]) for views, *_ in batches]
+    return np.concatenate(embedded, axis=1)[:, :size]
