@@ -175,7 +175,8 @@ class RunFolder:
             delete_known(checkpoint, ("state.json", "variables.npz"))
         delete_known(self.checkpoints, ())
         delete_known(self.tensorboard, ("events.out.tfevents.*",))
-        lists = ("before_training.npy", "images.json", "unreadable.txt", "left_out.txt")
+        remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
+        lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt")
         own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file)
         delete_known(self.path, (*lists, *(file.name for file in own)))
 

@@ -37,7 +37,7 @@ def test_every_measure_is_that_of_a_slow_form(views, random):
     cosines = [first[i] @ first[j] for i in range(30) for j in range(30) if i != j]
     near, near_last, near_start = (slow_neighbors(each[0], 4) for each in (views, last, start))
     nearest = [next(iter(found)) for found in slow_neighbors(np.concatenate(views), 1)]
-    values = np.sqrt(np.linalg.eigvalsh(first.T @ first))
+    values = np.sqrt(np.linalg.eigvalsh(30 * np.cov(first.T, bias=True)))
     shares = values / values.sum()
     expected = {
         "effective_rank": np.prod(shares**-shares),
@@ -61,15 +61,17 @@ def test_a_rotation_and_a_scale_change_nothing(views, random):
 
 
 def test_the_effective_rank_counts_directions():
-    assert effective_rank(np.eye(7)) == pytest.approx(7)
+    assert effective_rank(np.concatenate([np.eye(7), -np.eye(7)])) == pytest.approx(7)
     assert effective_rank(np.ones((5, 3))) == pytest.approx(1)
     assert effective_rank(np.zeros((5, 3))) == 1
+    shifted = 100.0 + np.concatenate([np.eye(7), -np.eye(7)])
+    assert effective_rank(shifted) == pytest.approx(7)
 
 
 def test_a_collapsed_embedding_is_told_from_a_spread_one(random):
     spread = random.normal(size=(2, 50, 16))
     spread[1] = spread[0] + 0.01 * random.normal(size=(50, 16))
-    collapsed = np.ones((2, 50, 16)) + 0.01 * random.normal(size=(2, 50, 16))
+    collapsed = np.ones((2, 50, 16)) + 0.01 * random.normal(size=(2, 50, 1)) * random.normal(size=16)
     good, bad = measure_health(spread), measure_health(collapsed)
     assert good.effective_rank > 10 > 2 > bad.effective_rank
     assert bad.cosine_mean > 0.99 > 0.1 > good.cosine_mean
