@@ -94,6 +94,8 @@ def assert_logs_agree(folder, other):
         for name, value in ours.items():
             # Of two images that are as far from a query to the last digit, either may be the nearer one: a place in 48.
             tolerance = {"abs": 0.03} if name.startswith(("recall", "map", "r_prec")) else {"rel": 1e-5, "abs": 1e-6}
+            if name == "agreement":  # ranks pairs, of which those that are alike to the last digit may change places
+                tolerance = {"abs": 2e-3}
             assert value == pytest.approx(theirs[name], **tolerance), name
 
 
