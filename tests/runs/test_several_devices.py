@@ -23,6 +23,9 @@ OVERRIDES = (
 )
 
 
+LEARNING_RATE = 1e-3  # of the quickstart
+
+
 def start(folder, event="None", **environment):
     """`stml-tf train` in a process of its own, in a folder; goes on with the run that is there."""
     overrides = [word for override in OVERRIDES for word in ("--set", override)]
@@ -94,6 +97,8 @@ def assert_logs_agree(folder, other):
         for name, value in ours.items():
             # Of two images that are as far from a query to the last digit, either may be the nearer one: a place in 48.
             tolerance = {"abs": 0.03} if name.startswith(("recall", "map", "r_prec")) else {"rel": 1e-5, "abs": 1e-6}
+            if name.startswith("health"):  # counts neighbours, a place in 48 or in 480
+                tolerance = {"abs": 0.05, "rel": 1e-3}
             if name == "agreement":  # ranks pairs, of which those that are alike to the last digit may change places
                 tolerance = {"abs": 2e-3}
             assert value == pytest.approx(theirs[name], **tolerance), name
@@ -131,7 +136,11 @@ def test_two_workers_are_stopped_and_killed_and_end_as_one_process_with_two_devi
     ours, theirs = variables(tmp_path), variables(two_devices)
     assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
-        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5 * np.abs(value).max(), err_msg=key)
+        # Two processes add up in another order than one. AdamP divides a gradient by its own size, so where it all but
+        # vanishes rounding becomes a share of a step: 3 of 73,728 weights were seen to differ by 1.6e-6, 0.2 % of one.
+        step = 0.005 * LEARNING_RATE
+        tolerance = max(step, 1e-5 * np.abs(value).max())
+        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=tolerance, err_msg=key)
     assert_logs_agree(tmp_path, two_devices)
 
 
