@@ -4,11 +4,11 @@ Where the number is given, with scikit-learn's k-means. Otherwise by first neigh
 CVPR 2019): images that are linked by being each other's nearest are one cluster, then so are clusters whose centres
 are nearest, and so on, which gives a few divisions from fine to coarse.
 
-Measured on frozen EfficientNet-Lite0 embeddings, with the labels of these very sets at hand while the method was chosen,
-so that the figures are optimistic: 81 clusters and an NMI of 0.73 for photographs of 81 products, 88 and 0.66 for
-drawings of 106 characters. K-means that was told the true number: 0.66 and 0.59. HDBSCAN in twelve settings: at most 0.52
-and 0.29, and 0.69 and 0.58 where what it left out joined the nearest cluster. On DINOv2-S embeddings of the drawings this
-method found 39 clusters, at 0.35.
+Measured on frozen EfficientNet-Lite0 embeddings, with the labels of these very sets at hand while the method was
+chosen, so that the figures are optimistic: 81 clusters and an NMI of 0.73 for photographs of 81 products, 88 and 0.66
+for drawings of 106 characters. K-means that was told the true number: 0.66 and 0.59. HDBSCAN in twelve settings: at
+most 0.52 and 0.29, and 0.69 and 0.58 where what it left out joined the nearest cluster. On DINOv2-S embeddings of the
+drawings this method found 39 clusters, at 0.35.
 """
 
 from __future__ import annotations
