@@ -17,6 +17,7 @@ POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DIMS = (64, 128, 256, 384, 512)
 # Among thousands of images a view is found or not; a thousand tell the powers apart, and take a second.
 LARGEST_SAMPLE = 1000
+_TIE = 0.01
 
 
 class Whitening(NamedTuple):
@@ -135,10 +136,13 @@ def choose_whitening(
 ) -> tuple[Whitening, int, float]:
     """Choose dimension and power without labels: those under which two views of an image find each other best.
 
-    Each view ranks the other views of all images by cosine; what counts is the mean of 1 / rank of its own. Full
-    whitening often goes too far, as it blows up directions in which the views of one image differ; this sees it.
-    Tried on photographs of groceries: for DINOv2-S it takes power 0.75, with a MAP@R of 39 on other products (power 1:
-    33, power 0: 26); for EfficientNet-Lite0 power 0.75 or 0.5, within 4 points of the best.
+    Each view ranks the other views of all images by cosine; what counts is the mean of 1 / rank of its own. Among all
+    that come within one per cent of the best, the smallest power is taken, then the fewest dimensions: whitening goes
+    too far before this measure falls, as it blows up directions in which different images of one thing differ.
+
+    Tried on photographs of 30 groceries, measured on 11 others: for DINOv2-S it takes 512 dimensions and power 0.75,
+    with a MAP@R of 39.3 (best of all: 40.1; power 1: 33.1; power 0: 26.2); for EfficientNet-Lite0 512 and power 0.5,
+    with 49.1 (49.7; 39.1; 46.6).
 
     Args:
         features: `[images, channels]` of the training images.
@@ -151,15 +155,16 @@ def choose_whitening(
     """
     components = principal_components(features)
     possible = [dim for dim in dims if dim <= len(components.deviations)] or [len(components.deviations)]
-    best = None
-    # On a tie the smaller embedding stays, then the smaller power.
+    tried = []
     for dim in sorted(possible):
         for power in sorted(powers):
             whitening = components.whitening(dim, power)
             found = views_found(*(embedding_of(whitening, view) for view in views))
-            if best is None or found > best[0]:
-                best = found, whitening, dim, power
-    return best[1:]
+            tried.append((found, power, dim, whitening))
+    best = max(found for found, *_ in tried)
+    near = [each for each in tried if each[0] >= best * (1 - _TIE)]
+    _, power, dim, whitening = min(near, key=lambda each: each[1:3])
+    return whitening, dim, power
 
 
 def views_found(first: np.ndarray, second: np.ndarray) -> float:

@@ -60,6 +60,34 @@ def _devices(value: Any) -> str | int | list[str]:
     return value
 
 
+def _trainable(value: Any) -> str | int | dict[str, int]:
+    rank = value["lora"] if isinstance(value, dict) and list(value) == ["lora"] else None
+    is_count = any(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in (value, rank))
+    if not (value in ("all", "heads") or is_count):
+        raise ValueError('allowed: "all", "heads", a whole number of blocks >= 1, or {"lora": RANK} with a rank >= 1')
+    return value
+
+
+Trainable = Annotated[
+    str | int | dict[str, int],
+    PlainValidator(_trainable),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["all", "heads"]},
+                {"type": "integer", "minimum": 1},
+                {
+                    "type": "object",
+                    "properties": {
+                        "lora": {"type": "integer", "minimum": 1, "description": "Rank of the trained matrices."}
+                    },
+                    "required": ["lora"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 Devices = Annotated[
     str | int | list[str],
     PlainValidator(_devices),
@@ -127,6 +155,12 @@ class Model(Section):
         None,
         description="How the two heads start: as the PCA whitening of the training images' features, so that "
         "nothing of a pretrained network is lost, or orthogonal at random; null: whitened where there are weights.",
+    )
+    trainable: Trainable = Field(
+        "all",
+        description='Which part of the backbone learns beside the heads: "all"; "heads" for none; a count of its last '
+        'blocks; or {"lora": RANK} for matrices of that rank beside the dense layers of a vision transformer. What is '
+        "frozen is computed once for student and teacher.",
     )
     freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
     synchronize_batch_norm: bool = Field(
@@ -221,6 +255,10 @@ class Optimizer(Section):
     name: Literal[OPTIMIZERS] = Field("adamp", description="adamp, or an optimizer of Keras.")
     learning_rate: Positive = Field(1e-4, description="Learning rate at its greatest.")
     head_learning_rate: Positive | None = Field(None, description="Learning rate of the two heads; null: the same.")
+    layer_decay: Share = Field(
+        1.0,
+        description="Factor by which the learning rate falls from block to block, from the heads down; 1: it stays.",
+    )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay, decoupled from the gradient.")
     options: dict[str, JsonValue] = Field({}, description="Further arguments, passed to the optimizer as they are.")
 

@@ -20,6 +20,7 @@ from stml_tf.evaluation import query_gallery_metrics
 from stml_tf.export.quantization import Int8Network, require_same_directions
 from stml_tf.export.saved_model_writer import embedding_network, export_saved_model
 from stml_tf.models import preprocessing
+from stml_tf.models.trainable import merge_lora
 from stml_tf.plugins import records_of
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.registry import Source
@@ -120,7 +121,7 @@ def export_student(
         The version's folder.
     """
     return export_saved_model(
-        student,
+        merge_lora(student) if isinstance(student, keras.Model) else student,
         out,
         size=recipe.evaluation.size or recipe.views.size,
         resize=recipe.evaluation.resize,

@@ -6,6 +6,7 @@ import keras
 
 from stml_tf.errors import UserError
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.models.trainable import merge_lora
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
@@ -19,7 +20,7 @@ def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpo
         recipe: The run's recipe.
 
     Returns:
-        The student, and the checkpoint that it was restored from.
+        The student, its LoRA merged where it has one, and the checkpoint that it was restored from.
 
     Raises:
         UserError: If there is no intact checkpoint, or it does not fit.
@@ -32,4 +33,4 @@ def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpo
     without_weights = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})})
     model = build_model(without_weights, num_classes=checkpoint.extra.get("num_classes"))
     checkpoints.restore(model, checkpoint)
-    return model.student, checkpoint
+    return merge_lora(model.student), checkpoint

@@ -154,6 +154,11 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("schedule.warmup_epochs=3", "schedule.warmup_epochs: 3 given; allowed: fewer than training.epochs (3)"),
         ("evaluation.resize=31", "evaluation.resize: 31 given; allowed: at least views.size (32), "),
         ("model.weights=imagenet", 'model.weights: "imagenet" given; allowed for conv4: a file or null, '),
+        *(
+            (f"model.trainable={value}", f'model.trainable: {value} given; allowed: "all", "heads", a whole number of ')
+            for value in ("0", '"head"', "true", '{"lora": 0}', '{"rank": 4}')
+        ),
+        ("optimizer.layer_decay=1.5", "optimizer.layer_decay: 1.5 given; allowed: a number > 0 and <= 1"),
         ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
             'model={"backbone":"ResNet50","weights":"a/net.pth"}',
@@ -358,7 +363,7 @@ def test_missing_keys_are_named(tmp_path):
         "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip, "
         "brightness, contrast, saturation, hue, greyscale, blur\n"
         "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, head, "
-        "freeze_batch_norm, synchronize_batch_norm"
+        "trainable, freeze_batch_norm, synchronize_batch_norm"
     )
 
 
