@@ -8,6 +8,14 @@ from click.shell_completion import CompletionItem
 
 from stml_tf import __version__
 from stml_tf.cli.errors import errors_as_messages, verbose_option
+from stml_tf.cli.images import (
+    build_gallery,
+    choose_recipe,
+    init,
+    network_options,
+    one_of_recipe_and_images,
+    tell_choices,
+)
 from stml_tf.cli.quiet import import_tensorflow
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 
@@ -33,6 +41,7 @@ def _import_plugins(modules: tuple[str, ...]) -> None:
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 recipe_argument = click.argument("recipe", shell_complete=_complete_recipe)
+recipe_or_images = click.argument("recipe", required=False, shell_complete=_complete_recipe)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
 )
@@ -64,7 +73,9 @@ def main() -> None:
 
 
 @main.command()
-@recipe_argument
+@recipe_or_images
+@click.option("--images", type=FOLDER, help="Folder of images to train on, with a recipe that is chosen for them.")
+@network_options
 @set_option
 @import_option
 @data_dir_option
@@ -75,7 +86,12 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Check the recipe and the data, take one step, and write nothing.")
 @verbose_option
 def train(
-    recipe: str,
+    recipe: str | None,
+    images: Path | None,
+    test: Path | None,
+    backbone: str | None,
+    weights: str | None,
+    name: str | None,
     overrides: tuple[str, ...],
     modules: tuple[str, ...],
     data_dir: Path | None,
@@ -86,16 +102,22 @@ def train(
     dry_run: bool,
     verbose: bool,
 ) -> None:
-    """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe."""
+    """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe.
+
+    With --images DIR in place of RECIPE, choose a recipe for the images in DIR, and make a gallery of them to search.
+    """
     with errors_as_messages(verbose):
+        chosen = {"test": test, "backbone": backbone, "weights": weights, "name": name}
+        one_of_recipe_and_images(recipe, images, data_dir, chosen)
         from stml_tf.recipe.load import load_recipe, read_document
         from stml_tf.runs.folder import RunFolder
 
         _import_plugins(modules)
+        source = recipe if images is None else choose_recipe(images, **chosen)
         if resume:
-            _, document = read_document(recipe, overrides)
+            _, document = read_document(source, overrides)
             RunFolder(run_dir or Path("runs") / str(document.get("name"))).require_plugins()
-        loaded = load_recipe(recipe, overrides)
+        loaded = load_recipe(source, overrides)
         # What can be refused is refused before TensorFlow loads.
         from stml_tf.data.sources.by_name import open_catalog
         from stml_tf.distribution.workers import worker
@@ -104,17 +126,26 @@ def train(
         run_dir = run_dir or Path("runs") / loaded.name
         if not dry_run:
             RunFolder(run_dir).check(loaded, overwrite=overwrite, resume=resume)
+        gallery = None if images is None or dry_run else Path("galleries") / loaded.name
+        if gallery is not None:
+            from stml_tf.search.store import GalleryStore
+
+            GalleryStore(gallery.resolve()).refuse_existing(overwrite=overwrite or resume)
         # Workers have to meet before TensorFlow does anything, and some data are read by it.
         several = worker()[1] > 1
-        data = {"data_dir": data_dir, "download": download}
+        data = {"data_dir": images or data_dir, "download": download}
         with trial(dry_run):
             catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
 
+        if images is not None and worker()[0] == 0:
+            tell_choices(loaded, None if dry_run else run_dir)
         import_tensorflow()
         from stml_tf.runs import train as training
 
         options = {"run_dir": run_dir, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
-        training.train_recipe(loaded, catalog=catalog, **data, **options)
+        result = training.train_recipe(loaded, catalog=catalog, **data, **options)
+        if gallery is not None and worker()[0] == 0:
+            build_gallery(result.saved_model, images, gallery, overwrite=overwrite or resume)
 
 
 @main.command()
@@ -252,5 +283,5 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in SEARCH_COMMANDS:
+for command in (init, *SEARCH_COMMANDS):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,6 +157,11 @@ def _read(path_or_name: str | Path) -> tuple[str, str]:
     name, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
     source = _as_text(name)
     try:
+        if path.is_dir() and name not in shipped:
+            raise RecipeError(
+                f"{source}: is a folder; allowed: a recipe. To train on the images in it: stml-tf train --images "
+                f"{shlex.quote(source)}"
+            )
         is_file = path.is_file()
         if not is_file and name not in shipped:
             raise RecipeError(
@@ -207,3 +213,6 @@ def _apply(document: dict[str, Any], override: str, source: str) -> None:
                 f"{source}:\n  {_as_text(path)}: unknown key, as {_as_text(parent)} is a value and has no keys"
             )
     section[key] = value
+    reasons = document.get("reasons")
+    if isinstance(reasons, dict) and path != "reasons":
+        reasons.pop(path, None)  # it was that of the value before

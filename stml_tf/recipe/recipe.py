@@ -36,6 +36,9 @@ class Recipe(Section):
         description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
     )
     about: str = Field("", description="What the recipe is for, in a sentence.")
+    reasons: dict[str, str] = Field(
+        {}, description="Why values were chosen, by the path of their key, such as loss.sigma; for people alone."
+    )
     method: MethodName = Field("self_taught", description="The training method.")
     method_options: dict[str, JsonValue] = Field(
         {}, description="Further arguments of a method of your own, passed on as they are."
