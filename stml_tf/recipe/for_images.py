@@ -86,7 +86,7 @@ def recipe_for_images(
     }
     return {
         "name": name or _name_of(survey.folder),
-        "about": f"Photographs of one's own: {survey.num_images} images, with settings chosen from their number and "
+        "about": f"Photographs of one's own: {survey.num_images:,} images, with settings chosen from their number and "
         "size.",
         "reasons": {path: reason for path, (_, reason) in choices.items()},
         **_nested({path: value for path, (value, _) in choices.items()}),
@@ -138,6 +138,10 @@ def _network(backbone: str | None, weights: str | None) -> Choices:
     network: Choices = {"model.backbone": chosen, "model.weights": _weights(chosen[0], weights)}
     if _is_vit(chosen[0]):
         width, why = 384, "Half of the features' dimensions with a small ViT; the whitening may choose fewer."
+        network["model.trainable"] = (
+            4,
+            "The last blocks learn; what is below is computed once for student and teacher.",
+        )
     else:
         width, why = 512, "Enough for distances between images; the whitening may choose fewer."
         if network["model.weights"][0] is not None:

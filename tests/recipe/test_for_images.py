@@ -51,6 +51,7 @@ def test_a_vit(tmp_path):
     weights.touch()
     recipe = choose(2544, 40, backbone="vit_small_14_dinov2", weights=str(weights))
     assert (recipe.views.size, recipe.model.embedding_dim, recipe.model.teacher_dim) == (112, 384, 384)
+    assert recipe.model.trainable == 4
     assert not recipe.model.freeze_batch_norm
     with pytest.raises(UserError, match=r"vit_small_16 learns little .*: give --weights"):
         choose(backbone="vit_small_16")
