@@ -31,6 +31,7 @@ ALLOWED = {
     ("recipe/load.py", "write_text"): "into a work folder",
     ("runs/folder.py", "mkdir"): "the folder of a run, before the first file is written to it",
     ("runs/folder.py", "save"): "writes to a stream of `files`",
+    ("runs/folder.py", "savez"): "writes to a stream of `files`",
     ("data/cache.py", "mkdir"): "the cache's own folder, and a work folder",
     ("data/cache.py", "open"): "into a work folder",
     ("data/sources/archives.py", "mkdir"): "into a work folder",

@@ -44,7 +44,7 @@ def run(tmp_path, *overrides, name="run", **options):
 @pytest.mark.parametrize("method", ["semi_supervised", "supervised"])
 def test_a_run_learns_from_labels_and_ends_with_an_export(tmp_path, method):
     folder, metrics, printed = run(tmp_path, f"method={method}", "supervision.loss=proxy_anchor")
-    assert "18 training images of 3 classes, 30 without labels, 48 test images of 8 other classes" in printed
+    assert "18 training images of 3 classes, 30 without labels, 48 test images of 8 classes" in printed
     images = {"semi_supervised": 16, "supervised": 6}[method]
     assert f"1 epochs of 3 steps, each of {images} images in 2 views" in printed
     (epoch,) = metrics["epochs"]

@@ -143,9 +143,11 @@ def test_an_existing_run_is_refused_and_replaced_on_request(finished):
     tmp_path, folder, _ = finished
     with pytest.raises(ValueError, match=r"holds a run already: resume it with --resume, replace it with --overwrite"):
         run(tmp_path)
-    (folder / "mark").touch()
+    (folder / "mine.txt").touch()
+    first = (folder / "metrics.json").stat().st_ino
     run(tmp_path, overwrite=True)
-    assert not (folder / "mark").exists()
+    assert (folder / "metrics.json").stat().st_ino != first
+    (folder / "mine.txt").unlink()  # fails unless it has been left alone
 
 
 def interrupted_run(tmp_path, monkeypatch, *, step, start=None):

@@ -174,7 +174,7 @@ def test_a_converted_student_keeps_its_heads(tmp_path, checkpoint, random):
 def test_heads_of_other_widths_are_refused(tmp_path, checkpoint):
     out = tmp_path / "student.weights.h5"
     convert_pytorch_weights(checkpoint("resnet18"), "resnet18", out)
-    with pytest.raises(ValueError, match="embedding_dim=64 and teacher_dim=128: set these in place of 64 and 1024"):
+    with pytest.raises(ValueError, match="embedding_dim=64 and teacher_dim=128: set these instead of 64 and 1024"):
         build_student("resnet18", embedding_dim=64, teacher_dim=1024, weights=str(out))
 
 
