@@ -22,8 +22,6 @@ PATIENCE = 3
 # A share of the best so far, below which a measure counts as lost.
 _COLLAPSED_RANK = 0.35
 _COLLAPSED_AGREEMENT = 0.6
-_COLLAPSED_COSINE = 0.9
-_COLLAPSED_WIDTH = 0.2
 _TOLERANCE = 0.01
 
 
@@ -155,11 +153,8 @@ def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdi
         frozen: That of the frozen network's best free embedding, where it is pretrained.
     """
     now, before = history[-1], history[:-1]
+    # A mean cosine near 1 is no sign: an untrained network starts there, and neighbours may be found all the same.
     if before:
-        # An untrained network shows all images nearly alike: what counts is that they have come closer.
-        widest = max(1.0 - health.cosine_mean for health in before)
-        if now.cosine_mean > _COLLAPSED_COSINE and 1.0 - now.cosine_mean < _COLLAPSED_WIDTH * widest:
-            return Verdict.COLLAPSING
         best_rank = max(health.effective_rank for health in before)
         best_agreement = max(health.view_agreement for health in before)
         if (

@@ -87,7 +87,9 @@ class AdamP(keras.optimizers.Optimizer):
 
     def _moment(self, variable: keras.Variable, name: str) -> keras.Variable:
         # In float16 the squares of ordinary gradients underflow to 0, and the update would blow up.
-        return self.add_variable(shape=variable.shape, dtype=_compute_dtype(variable), name=f"{variable.name}_{name}")
+        # By path, as Keras's own optimizers do: names alone are not unique, and some count up with every network built.
+        owner = variable.path.replace("/", "_")
+        return self.add_variable(shape=variable.shape, dtype=_compute_dtype(variable), name=f"{owner}_{name}")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable. `gradient` has its shape; low-precision variables are computed in float32."""

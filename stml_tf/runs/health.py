@@ -6,6 +6,8 @@ from stml_tf.fitting.health_callback import HealthCallback
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import embed_sample, sample_size
 
+_FEWEST_TO_STOP = 100  # among fewer images, how often two views find each other is mostly chance
+
 
 def health_callback(run: Run, *, epochs_done: int = 0) -> HealthCallback | None:
     """Build the callback that watches a run; None if it has too few images to tell.
@@ -23,5 +25,5 @@ def health_callback(run: Run, *, epochs_done: int = 0) -> HealthCallback | None:
         last=run.folder.recall_epoch("health_last", epochs_done),
         remember=partial(run.folder.remember_epoch, "health_last"),
         pretrained=run.recipe.model.weights is not None,
-        stop_when_collapsed=run.recipe.training.stop_when_collapsed,
+        stop_when_collapsed=run.recipe.training.stop_when_collapsed and sample_size(run) >= _FEWEST_TO_STOP,
     )

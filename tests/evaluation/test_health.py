@@ -126,7 +126,7 @@ def scored(*scores):
         (scored(0.5, 0.7, 0.69, 0.68, 0.71), None, Verdict.HEALTHY),
         (scored(0.7, 0.4), None, Verdict.COLLAPSING),
         ([GOOD, replace(GOOD, effective_rank=30.0)], None, Verdict.COLLAPSING),
-        ([GOOD, replace(GOOD, cosine_mean=0.95)], GOOD, Verdict.COLLAPSING),
+        ([GOOD, replace(GOOD, cosine_mean=0.95)], GOOD, Verdict.HEALTHY),
     ],
 )
 def test_the_verdict_tells_what_happens(history, frozen, expected):
