@@ -34,7 +34,7 @@ def export_saved_model(
     decoding: Decoding = DEFAULT_DECODING,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the next numbered version of a SavedModel under `out_dir`, as TensorFlow Serving expects it.
+    """Write the next numbered version of a SavedModel under `out_dir`, as TensorFlow Serving expects it.
 
     Signature `serving_default`: `image_bytes` [batch] string, encoded images (JPEG, PNG, GIF, WebP, BMP; of several
     frames the first) of at most `MAX_PIXELS`, decoded by the rule of `stml_tf.data.decoding`. Signature `pixels`:

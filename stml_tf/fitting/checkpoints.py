@@ -92,7 +92,7 @@ class Checkpoints:
         extra: Mapping[str, Any] | None = None,
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> Checkpoint:
-        """Writes a checkpoint, in place of an earlier one of the same moment, and deletes what is no longer kept.
+        """Write a checkpoint, in place of an earlier one of the same moment, and delete what is no longer kept.
 
         Args:
             model: built, with its optimizers built.
@@ -147,7 +147,7 @@ class Checkpoints:
         return _best(filter(None, map(self._intact, self._paths())), metric or self.best_by)
 
     def restore(self, model: keras.Model, checkpoint: Checkpoint) -> None:
-        """Puts a checkpoint's state into a model of the same architecture, built, with its optimizers built.
+        """Put a checkpoint's state into a model of the same architecture, built, with its optimizers built.
 
         Raises:
             ValueError: the checkpoint holds something else than this model does.

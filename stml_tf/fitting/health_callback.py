@@ -78,7 +78,7 @@ class HealthCallback(keras.callbacks.Callback):
                 f"network (mean cosine {health.cosine_mean:.2f}, effective rank {health.effective_rank:.1f}, "
                 f"{self._history[0].effective_rank:.1f} before training; two views of an image find each other in "
                 f"{health.view_agreement:.0%} of cases). Nothing was exported. Lower optimizer.learning_rate, raise "
-                "loss.sigma, or set teacher.center; training.stop_when_collapsed=false trains on all the same."
+                "loss.sigma, or set teacher.center; or continue regardless with training.stop_when_collapsed=false."
             )
 
     def _judge(self, health: Health) -> None:

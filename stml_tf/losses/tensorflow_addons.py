@@ -104,7 +104,7 @@ def _legacy_keras() -> Iterator[None]:
 
 
 def _remove_modules(names: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
-    """Takes the modules of these names, and all below them, out of the imported ones; returns what was taken."""
+    """Take the modules of these names, and all below them, out of the imported ones; return what was taken."""
     found = [key for key in sys.modules if any(key == name or key.startswith(f"{name}.") for name in names)]
     return {key: sys.modules.pop(key) for key in found}
 

@@ -71,7 +71,7 @@ class SelfTaughtModel(StudentTeacherModel):
             does not centre.
         teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
         accumulate: In how many equal pieces a device embeds its part of the batch. The similarity and the losses are
-            over the whole batch all the same.
+            over the whole batch regardless.
         logged: Names of what `train_step` logs, for those who write another.
 
     Raises:

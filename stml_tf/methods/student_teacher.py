@@ -165,7 +165,7 @@ class StudentTeacherModel(keras.Model):
         return [(self.optimizer, trunk), (self.head_optimizer, heads)]
 
     def _apply_gradients(self, gradients: list[Tensor]) -> Tensor:
-        """Takes a step along the gradients of `optimizer.scale_loss(loss)` and returns the norm of the loss's own."""
+        """Take a step along the gradients of `optimizer.scale_loss(loss)` and return the norm of the loss's own."""
         gradients = average_over_replicas(gradients)
         norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):

@@ -78,7 +78,7 @@ class AdamP(keras.optimizers.Optimizer):
         self.nesterov = nesterov
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Creates both moments of each variable, zero; building twice is building once."""
+        """Create both moments of each variable, zero; building twice is building once."""
         if self.built:
             return
         super().build(variables)
@@ -92,7 +92,7 @@ class AdamP(keras.optimizers.Optimizer):
         return self.add_variable(shape=variable.shape, dtype=_compute_dtype(variable), name=f"{owner}_{name}")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable. `gradient` has its shape; low-precision variables are computed in float32."""
+        """Move one variable. `gradient` has its shape; low-precision variables are computed in float32."""
         mean = self._means[self._get_variable_index(variable)]
         square = self._squares[self._get_variable_index(variable)]
         weights = ops.cast(variable, mean.dtype)

@@ -46,7 +46,7 @@ class RunFolder:
 
         Args:
             recipe: What the run is asked to do.
-            overwrite: Allow replacing a run that is there. A folder that holds anything else is refused all the same.
+            overwrite: Allow replacing a run that is there. Any other folder is refused regardless.
             resume: Allow resuming a run that is there, if its recipe is the same.
 
         Raises:

@@ -465,7 +465,7 @@ class Gallery:
         self._store.delete_unused()
 
     def _remember(self, model: Path) -> None:
-        """Keep where the model is now. A gallery that cannot be written is searched all the same."""
+        """Keep where the model is now. A gallery that cannot be written can still be searched."""
         with contextlib.suppress(OSError), self._store.changing():
             manifest = read_manifest(self.folder)
             if manifest.model is not None and manifest.model.path != str(model.absolute()):

@@ -23,7 +23,7 @@ def load_tfds(
     label: str | None = None,
     expected: Mapping[str, int] | None = None,
 ) -> Catalog:
-    """Reads all splits of a data set, still encoded, into memory, and splits them by class.
+    """Read all splits of a data set, still encoded, into memory, and split them by class.
 
     Args:
         dataset: its name in TensorFlow Datasets, such as `oxford_flowers102`; a configuration or version may follow.
