@@ -92,7 +92,9 @@ def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str,
         if isinstance(key, int):
             part = part["prefixItems"][key] if "prefixItems" in part else part["items"]
         else:
-            part = part["properties"][key]
+            properties = part.get("properties", {})
+            # An object with keys of anybody's choice describes its values alone.
+            part = properties[key] if key in properties or "additionalProperties" not in part else _values_of(part)
         if "discriminator" in part:
             kinds = part["discriminator"]["mapping"]
             given = document.get(key)
@@ -103,6 +105,12 @@ def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str,
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
     return part
+
+
+def _values_of(part: dict[str, Any]) -> dict[str, Any]:
+    """The part of the schema that describes the values of an object with keys of anybody's choice."""
+    values = part["additionalProperties"]
+    return values if isinstance(values, dict) else {}
 
 
 def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
