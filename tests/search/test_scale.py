@@ -86,6 +86,6 @@ embeddings = rows(30_502, 512)
 embeddings[30_000:] = embeddings[:502] * 2
 allow(1 << 28)
 groups = find_duplicates(embeddings, threshold=0.95)
-print(len(groups), *groups[7])
+print(len(groups), *sorted((groups[7].kept, *groups[7].others)))
 """
     assert run(code) == ["502", "7", "30007"]
