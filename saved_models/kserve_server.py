@@ -9,6 +9,7 @@ It listens on this machine alone, 127.0.0.1:8080; `--host 0.0.0.0` opens it to o
 import argparse
 import asyncio
 import base64
+import re
 
 import kserve
 import tensorflow as tf
@@ -29,9 +30,15 @@ class EmbeddingModel(kserve.Model):
             # In a thread, so that the server goes on answering.
             result = await asyncio.to_thread(self.network.signatures["serving_default"], image_bytes=images)
         except tf.errors.InvalidArgumentError as error:
-            reason = error.message.split("\n\t [[")[0].splitlines()[-1]  # The rest tells where in the graph.
-            raise InvalidInput(f"an image cannot be decoded: {reason}") from error
+            raise InvalidInput(f"an image cannot be decoded: {reason_of(error)}") from error
         return get_predict_response(payload, result["embedding"].numpy(), self.name)
+
+
+def reason_of(error: tf.errors.InvalidArgumentError) -> str:
+    """What TensorFlow says of the image, without where in the graph it says so."""
+    said = error.message.split("\n\t [[")[0].splitlines()[-1]
+    refused = re.fullmatch(r"assertion failed: \[(.*)\]", said)
+    return refused[1] if refused else f"it is damaged or cut off ({said})"
 
 
 def read_images(payload: dict | InferRequest) -> list[bytes]:

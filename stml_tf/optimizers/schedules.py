@@ -21,7 +21,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
     value after epoch E. `by="step"` counts steps in place of epochs.
 
     Args:
-        learning_rate: the highest rate, positive.
+        learning_rate: the highest rate, 0 or more.
         name: "cosine" or "constant".
         epochs: number of epochs, 1 or more.
         steps_per_epoch: optimizer steps in an epoch, 1 or more.
@@ -43,7 +43,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         by: Literal["epoch", "step"] = "epoch",
     ) -> None:
         for argument, value, allowed, within in (
-            ("learning_rate", learning_rate, "positive", learning_rate > 0),
+            ("learning_rate", learning_rate, "0 or more", learning_rate >= 0),
             ("name", name, f"one of {', '.join(SCHEDULES)}", name in SCHEDULES),
             ("epochs", epochs, "1 or more", epochs >= 1),
             ("steps_per_epoch", steps_per_epoch, "1 or more", steps_per_epoch >= 1),

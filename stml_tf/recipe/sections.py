@@ -254,7 +254,12 @@ class Optimizer(Section):
 
     name: Literal[OPTIMIZERS] = Field("adamp", description="adamp, or an optimizer of Keras.")
     learning_rate: Positive = Field(1e-4, description="Learning rate at its greatest.")
-    head_learning_rate: Positive | None = Field(None, description="Learning rate of the two heads; null: the same.")
+    head_learning_rate: float | None = Field(
+        None,
+        ge=0,
+        description="Learning rate of the two heads; null: the same; 0: the heads stay as they start, as whitened ones "
+        "should on a small set.",
+    )
     layer_decay: Share = Field(
         1.0,
         description="Factor by which the learning rate falls from block to block, from the heads down; 1: it stays.",

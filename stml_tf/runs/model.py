@@ -60,7 +60,7 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
     head_rate = recipe.optimizer.head_learning_rate
     model.compile(
         optimizer(recipe.optimizer.learning_rate),
-        head_optimizer=head_rate and optimizer(head_rate),
+        head_optimizer=None if head_rate is None else optimizer(head_rate),
         # A method from outside the package need not know it.
         **({"layer_decay": recipe.optimizer.layer_decay} if recipe.optimizer.layer_decay < 1 else {}),
         jit_compile=recipe.training.jit,

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 WRAPPER = Path(__file__).parents[2] / "saved_models" / "kserve_server.py"
 REQUIREMENT = "kserve==0.21.*"
@@ -24,7 +25,9 @@ _SECONDS_TO_START = 180
 def install_kserve(folder):
     """A Python with KServe beside this environment's TensorFlow; installs what `folder` does not hold yet."""
     python, installed = folder / "bin" / "python", folder / "installed"
-    if not installed.exists():
+    with FileLock(folder.with_suffix(".lock")):
+        if installed.exists():
+            return python
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         (packages,) = folder.glob("lib/python*/site-packages")
         # TensorFlow is five times as large as the server, so this environment's is used, and nothing is changed in it.

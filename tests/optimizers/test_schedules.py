@@ -57,7 +57,7 @@ def test_survives_serialisation():
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("learning_rate", 0.0, "learning_rate must be positive, but 0.0 was given"),
+        ("learning_rate", -0.1, "learning_rate must be 0 or more, but -0.1 was given"),
         ("name", "linear", "name must be one of cosine, constant, but 'linear' was given"),
         ("epochs", 0, "epochs must be 1 or more, but 0 was given"),
         ("steps_per_epoch", 0, "steps_per_epoch must be 1 or more, but 0 was given"),
