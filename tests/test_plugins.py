@@ -98,7 +98,7 @@ def test_a_module_of_the_users_trains_evaluates_exports_and_resumes(folder):
     status, printed = stml_tf(folder, *train, *plugin)
     assert (status, "SavedModel" in printed) == (0, True), printed
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
-    assert {"recall@1", "map@r"} <= set(metrics["after training"])
+    assert {"recall@1", "map@r"} <= set(metrics["after_training"])
     assert "supervised" in metrics["epochs"][0]
 
     # The run says what it was made with, and each command what to import.
@@ -123,7 +123,7 @@ def test_a_module_of_the_users_trains_evaluates_exports_and_resumes(folder):
         assert 'the backbone "pooled_conv", which stripes_plugin registers: add --import stripes_plugin' in printed
 
     status, printed = stml_tf(folder, "evaluate", "run", *plugin)
-    assert status == 0 and f"{metrics['after training']['recall@1']:.4f}" in printed, printed
+    assert status == 0 and f"{metrics['after_training']['recall@1']:.4f}" in printed, printed
     assert stml_tf(folder, "evaluate", saved_model, "--import", "stripes_plugin.py")[0] == 0
     assert stml_tf(folder, "export", "run", "out", *plugin)[0] == 0
     assert (folder / "out" / "1" / "saved_model.pb").exists()

@@ -13,7 +13,7 @@ from rich.text import Text
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.image_files import counted
 
-__all__ = ["best_of", "compared_with_free", "describe_run", "epochs_report", "metrics_table", "say"]
+__all__ = ["best_of", "compared_with_free", "describe_run", "epochs_report", "label_of", "metrics_table", "say"]
 
 
 def describe_run(
@@ -70,8 +70,24 @@ def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, An
     return {"best_epoch": {**best, "chosen_on": "test classes"}, "epochs": epochs}
 
 
+# The rows of a run's results. What else is measured is shown under the name that it is given.
+_LABELS = {
+    "raw_pixels": "raw pixels",
+    "frozen_features": "frozen features",
+    "whitened_features": "frozen, whitened to {dim}",
+    "before_training": "before training",
+    "after_training": "after training",
+    "as_exported": "as exported",
+}
+
+
+def label_of(row: str, metrics: Mapping[str, float]) -> str:
+    """Return what people read for a key of `metrics.json`, such as "after training" for "after_training"."""
+    return _LABELS[row].format(dim=metrics.get("dim")) if row in _LABELS else row
+
+
 def best_of(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the name of the row with the highest MAP@R."""
+    """Return the key of the row with the highest MAP@R."""
     return max(rows, key=lambda name: rows[name]["map@r"])
 
 
@@ -80,14 +96,15 @@ def compared_with_free(reached: Mapping[str, float], free: Mapping[str, Mapping[
 
     Args:
         reached: The metrics of what was trained.
-        free: Those of what can be had without training, by name.
+        free: Those of what can be had without training, by row of the results.
 
     Returns:
         A sentence to print with rich, red if training ended below the best free row by MAP@R.
     """
-    name = best_of(free)
+    best = best_of(free)
+    name = label_of(best, free[best])
     (map_now, map_free), (recall_now, recall_free) = (
-        (100 * reached[key], 100 * free[name][key]) for key in ("map@r", "recall@1")
+        (100 * reached[key], 100 * free[best][key]) for key in ("map@r", "recall@1")
     )
     if map_now < map_free:
         return Text(
@@ -106,7 +123,7 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None 
     """Lay retrieval metrics out as a table, in percent.
 
     Args:
-        rows: Per thing measured, such as "raw pixels" or "after training", what `retrieval_metrics` returned. All its
+        rows: Per thing measured, such as "raw_pixels" or "after_training", what `retrieval_metrics` returned. All its
             Recall@K, MAP@R, R-precision and NMI become columns; a row may lack some.
         title: Stands above the table.
 
@@ -135,7 +152,7 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None 
             text = f"{_percent(metrics, name):.1f}" if name in metrics else "–"
             is_best = len(rows) > 1 and name in metrics and _percent(metrics, name) == best[name]
             cells.append(Text(text, style="bold" if is_best else ""))
-        table.add_row(Text(row), *cells)
+        table.add_row(Text(label_of(row, metrics)), *cells)
     return table
 
 

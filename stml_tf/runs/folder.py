@@ -11,6 +11,7 @@ from stml_tf.errors import UserError
 from stml_tf.files import (
     delete_known,
     is_work_folder,
+    read_any_json,
     read_json,
     require_seal,
     write_bytes,
@@ -161,6 +162,10 @@ class RunFolder:
                 raise UserError(f"The run folder {self.path} was deleted while training, and its results with it.")
             write_text(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
+    def read_metrics(self) -> dict[str, Any]:
+        """Read `metrics.json`, also that of an earlier version, whose keys were the labels that people read."""
+        return {_as_key(label): value for label, value in read_any_json(self.metrics_file).items()}
+
     def is_over(self) -> bool:
         """Return whether a run in this folder has come to its end."""
         return self.metrics_file.exists()
@@ -209,6 +214,10 @@ class RunFolder:
                 + "\nGive the "
                 f"recipe that it started with, which is {self.recipe_file}, or another --run-dir."
             )
+
+
+def _as_key(label: str) -> str:
+    return "whitened_features" if label.startswith("frozen, whitened to ") else label.replace(" ", "_")
 
 
 def _fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,8 +24,8 @@ Results = dict[str, dict[str, float | int]]
 
 
 def reached(recipe: Recipe) -> str:
-    """Return what the last row of a run's results is called."""
-    return "after training" if recipe.trains else "as exported"
+    """Return the key of the last row of a run's results."""
+    return "after_training" if recipe.trains else "as_exported"
 
 
 def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after: np.ndarray) -> None:
@@ -56,7 +56,7 @@ def report(run: Run, results: Results, history: History, saved_model: Path, *, f
 
     Args:
         run: The run.
-        results: Per thing measured, such as "after training", its metrics.
+        results: Per thing measured, such as "after_training", its metrics.
         history: What each epoch logged.
         saved_model: Where the SavedModel is.
         free: Those of the results that can be had without training.

@@ -44,11 +44,11 @@ class TrainingResult:
             folder: The run folder.
             trained_on: Lists the images that it was trained on.
         """
-        written = json.loads(folder.metrics_file.read_text(encoding="utf-8"))
+        written = folder.read_metrics()
         return cls(
             folder=folder.path,
             saved_model=Path(written["saved_model"]),
-            metrics=written.get("after training") or written.get("as exported") or {},
+            metrics=written.get("after_training") or written.get("as_exported") or {},
             history=written["epochs"],
             _trained_on=trained_on,
         )

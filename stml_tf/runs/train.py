@@ -133,7 +133,7 @@ def train_recipe(
     if run.test:
         before = embeddings_before(run)
         # Test images that cannot be measured are found out now; pixels can wait until training is over.
-        results["before training"] = retrieval(recipe, before, run.test, run.num_queries)
+        results["before_training"] = retrieval(recipe, before, run.test, run.num_queries)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
@@ -143,7 +143,7 @@ def train_recipe(
     if is_chief():
         if run.test:
             if recipe.model.weights is None:
-                results = {"raw pixels": measure_pixels(run), **results}
+                results = {"raw_pixels": measure_pixels(run), **results}
             results[reached(recipe)] = retrieval(recipe, after, run.test, run.num_queries)
             draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()

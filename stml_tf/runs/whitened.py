@@ -50,15 +50,16 @@ def measure_free(run: Run) -> dict[str, Metrics]:
     """Measure what a pretrained network reaches without training; a run that is resumed remembers it.
 
     Returns:
-        The name of a row -> its metrics; empty where the network starts at random, or without test images.
+        The metrics of the frozen features and of the whitened ones, with their dimension under "dim"; empty where the
+        network starts at random, or without test images.
     """
     if run.recipe.model.weights is None or run.test is None or not run.recipe.has_linear_heads:
         return {}
     frozen = run.folder.remember("frozen_features", lambda: _features(run, run.test))
     whitening = fit_whitening_of(run)
-    rows = {"frozen features": frozen, f"frozen, whitened to {whitening.dim}": whitening(frozen)}
+    rows = {"frozen_features": frozen, "whitened_features": whitening(frozen)}
     return {
-        name: retrieval(run.recipe, l2_normalized(features), run.test, run.num_queries)
+        name: {"dim": features.shape[1], **retrieval(run.recipe, l2_normalized(features), run.test, run.num_queries)}
         for name, features in rows.items()
     }
 

@@ -204,7 +204,7 @@ def test_a_run_is_trained_measured_exported_and_over():
     trained = call("train", "quickstart", *tiny)
     assert trained.exit_code == 0, trained.output
     assert "epoch 1/1" in trained.output
-    metrics = json.loads(Path("runs/quickstart/metrics.json").read_text())["after training"]
+    metrics = json.loads(Path("runs/quickstart/metrics.json").read_text())["after_training"]
 
     measured = call("evaluate", "runs/quickstart")
     assert measured.exit_code == 0, measured.output

@@ -5,11 +5,11 @@ import pytest
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.monitoring.report import describe_run, epochs_report, metrics_table, say
+from stml_tf.monitoring.report import compared_with_free, describe_run, epochs_report, metrics_table, say
 
 ROWS = {
-    "raw pixels": {"recall@1": 0.292, "recall@2": 0.4, "recall@8": 0.61, "map@r": 0.1, "queries": 20},
-    "after training": {"recall@1": 0.6154, "recall@2": 0.7, "recall@8": 0.5, "queries": 20},
+    "raw_pixels": {"recall@1": 0.292, "recall@2": 0.4, "recall@8": 0.61, "map@r": 0.1, "queries": 20},
+    "after_training": {"recall@1": 0.6154, "recall@2": 0.7, "recall@8": 0.5, "queries": 20},
 }
 
 
@@ -34,6 +34,28 @@ def test_the_best_of_a_column_is_bold():
     assert "\x1b[1m29.2" not in text and "\x1b[1m50.0" not in text
     alone = rendered(metrics_table({"one": {"recall@1": 0.5}}), force_terminal=True, color_system="standard")
     assert "50.0" in alone and "\x1b[1m50.0" not in alone
+
+
+FREE = {
+    "frozen_features": {"dim": 1280, "recall@1": 0.742, "map@r": 0.114},
+    "whitened_features": {"dim": 384, "recall@1": 0.891, "map@r": 0.215},
+}
+
+
+def test_the_rows_of_what_is_free_are_labelled():
+    text = rendered(metrics_table(FREE))
+    assert "frozen features" in text and "frozen, whitened to 384" in text and "_" not in text
+
+
+def test_training_is_compared_with_the_best_that_is_free():
+    better = compared_with_free({"recall@1": 0.937, "map@r": 0.328}, FREE)
+    assert str(better) == (
+        "Training was worth it: MAP@R 32.8, 11.3 points above the best that is free, frozen, whitened to 384 (21.5); "
+        "R@1 93.7 against 89.1."
+    )
+    worse = compared_with_free({"recall@1": 0.937, "map@r": 0.205}, FREE)
+    assert str(worse).startswith("Training ended BELOW what is free: MAP@R 20.5, 1.0 points less than frozen, whitened")
+    assert (worse.style, better.style) == ("bold red", "")
 
 
 def test_columns_follow_k_as_a_number():

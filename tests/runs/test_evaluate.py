@@ -128,7 +128,7 @@ def test_an_image_that_training_leaves_out_is_left_out_of_every_measurement(not_
     folder, data = not_normalized
     assert (folder / "unreadable.txt").read_text().startswith(f"{data / 'test/class1/3.png'}\tit is damaged or cut off")
     assert (folder / "left_out.txt").read_text() == f"{data / 'test/class1/notes.txt'}\tno image\n"
-    reached = json.loads((folder / "metrics.json").read_text())["after training"]
+    reached = json.loads((folder / "metrics.json").read_text())["after_training"]
     assert reached["queries"] == 23
     small = export(folder, tmp_path, quantize=True, data_dir=data)
     assert metadata_of(small)["quantization"]["images"] == 23
@@ -137,7 +137,7 @@ def test_an_image_that_training_leaves_out_is_left_out_of_every_measurement(not_
 
 def test_what_is_measured_is_what_is_exported_is_what_is_evaluated(not_normalized, tmp_path):
     folder, data = not_normalized
-    reached = json.loads((folder / "metrics.json").read_text())["after training"]
+    reached = json.loads((folder / "metrics.json").read_text())["after_training"]
     exported = export(folder, tmp_path)
     assert metadata_of(exported)["normalize"] is False
     assert metadata_of(exported)["background"] == [9, 9, 9]

@@ -52,6 +52,18 @@ def test_a_run_is_refused_unless_it_is_to_be_replaced(tmp_path, recipe):
     assert folder.recipe() == recipe
 
 
+def test_metrics_of_an_earlier_version_are_read(tmp_path):
+    measured = {"recall@1": 0.5}
+    earlier = {"raw pixels": measured, "frozen, whitened to 384": measured, "after training": measured, "epochs": []}
+    (tmp_path / "metrics.json").write_text(json.dumps(earlier))
+    assert RunFolder(tmp_path).read_metrics() == {
+        "raw_pixels": measured,
+        "whitened_features": measured,
+        "after_training": measured,
+        "epochs": [],
+    }
+
+
 def test_a_flipped_bit_in_what_is_remembered_is_found(tmp_path):
     RunFolder(tmp_path).remember("before", lambda: np.arange(3))
     for _ in flipped_bits(tmp_path / "before.npy"):

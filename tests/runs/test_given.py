@@ -56,7 +56,7 @@ def result(tmp_path_factory):
 
 def test_a_result_holds_metrics_history_folder_and_saved_model(result):
     written = json.loads((result.folder / "metrics.json").read_text())
-    assert result.metrics == written["after training"]
+    assert result.metrics == written["after_training"]
     assert [epoch["epoch"] for epoch in result.history] == [1]
     assert (result.saved_model / "saved_model.pb").exists()
     assert Path(result) == result.folder

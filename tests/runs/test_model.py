@@ -95,7 +95,7 @@ def test_a_baseline_trains_evaluates_and_exports(tmp_path, random, method, embed
     assert metrics["evaluated"] == recipe.embedding
     assert recipe.embedding in printed.getvalue()
     assert all(np.isfinite([epoch["loss"], epoch["gradient_norm"]]).all() for epoch in metrics["epochs"])
-    assert evaluate(folder) == pytest.approx(metrics["after training"], abs=1e-6)
+    assert evaluate(folder) == pytest.approx(metrics["after_training"], abs=1e-6)
     network = tf.saved_model.load(str(tmp_path / "saved_models" / recipe.name / "1")).signatures["pixels"]
     pixels = random.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     assert network(pixels=tf.constant(pixels))["embedding"].shape == (2, dim)

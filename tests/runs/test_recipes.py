@@ -237,7 +237,7 @@ def train_evaluate_export(path, tmp_path, monkeypatch):
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
     # Characters are drawn, and lie in no folder: one that was given would be taken for other images.
     their_folder = None if recipe.data.name == "glyphs" else data_dir
-    assert evaluate.evaluate(run_dir, data_dir=their_folder) == pytest.approx(metrics["after training"], abs=1e-6)
+    assert evaluate.evaluate(run_dir, data_dir=their_folder) == pytest.approx(metrics["after_training"], abs=1e-6)
 
     exports = [tmp_path / "saved_models" / recipe.name / "1"]
     if recipe.model.backbone == "conv4":  # the same once more takes long with deep networks

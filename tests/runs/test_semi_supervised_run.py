@@ -51,7 +51,7 @@ def test_a_run_learns_from_labels_and_ends_with_an_export(tmp_path, method):
     assert np.isfinite(epoch["supervised"]) and epoch["supervised"] > 0
     assert ("relaxed_contrastive" in epoch) == (method == "semi_supervised")
     assert Checkpoints(folder / "checkpoints").latest().extra["num_classes"] == 3
-    assert evaluate(folder) == pytest.approx(metrics["after training"], abs=1e-6)
+    assert evaluate(folder) == pytest.approx(metrics["after_training"], abs=1e-6)
     assert (tmp_path / "saved_models" / "glyphs_semi" / "1" / "saved_model.pb").exists()
 
 

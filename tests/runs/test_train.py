@@ -87,11 +87,11 @@ def test_a_run_leaves_recipe_checkpoints_logs_metrics_picture_and_saved_model(fi
     for made in (folder, folder / "retrieval.png", tmp_path / "saved_models" / "quickstart" / "1"):
         assert str(made) in printed
     metrics = json.loads((folder / "metrics.json").read_text())
-    for name in ("raw pixels", "before training", "after training"):
+    for name in ("raw_pixels", "before_training", "after_training"):
         assert {"recall@1", "recall@2", "recall@4", "recall@8", "map@r"} <= set(metrics[name])
-        assert name in printed
+        assert name.replace("_", " ") in printed
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]
-    assert metrics["after training"]["recall@1"] == pytest.approx(metrics["epochs"][-1]["recall@1"])
+    assert metrics["after_training"]["recall@1"] == pytest.approx(metrics["epochs"][-1]["recall@1"])
     best = metrics["best_epoch"]
     assert best["recall@1"] == max(epoch["recall@1"] for epoch in metrics["epochs"])
 
@@ -116,7 +116,7 @@ def test_tensorboard_shows_losses_labels_retrieval_picture_and_recipe(finished):
 
 def test_a_finished_run_and_its_saved_model_measure_the_same(finished):
     tmp_path, folder, _ = finished
-    after = json.loads((folder / "metrics.json").read_text())["after training"]
+    after = json.loads((folder / "metrics.json").read_text())["after_training"]
     assert evaluate(folder) == pytest.approx(after, abs=1e-6)
     assert evaluate(tmp_path / "saved_models" / "quickstart") == pytest.approx(after, abs=0.021)  # one query of 48
 
@@ -178,7 +178,7 @@ def test_a_run_that_was_stopped_in_an_epoch_goes_on_and_tells_of_all_epochs(fini
     assert "epoch-0001-batch-00001" in printed and "epoch 2/2" in printed and "epoch 1/2" not in printed
     np.testing.assert_allclose(losses(folder), losses(finished[1]), rtol=1e-4)
     there, here = (json.loads((path / "metrics.json").read_text()) for path in (finished[1], folder))
-    assert here["before training"] == pytest.approx(there["before training"], abs=0.021)  # one query of 48
+    assert here["before_training"] == pytest.approx(there["before_training"], abs=0.021)  # one query of 48
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Tensors("loss/total")] == [1, 2]
     assert len(events.Tensors("recipe")) == 1
@@ -232,7 +232,7 @@ def test_queries_search_the_gallery_where_there_is_one(tmp_path):
     )
     assert "16 test images of 8 other classes, which search 16 others" in printed
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert [metrics[when]["queries"] for when in ("before training", "after training")] == [16, 16]
+    assert [metrics[when]["queries"] for when in ("before_training", "after_training")] == [16, 16]
 
 
 def test_a_dry_run_takes_a_step_and_writes_nothing(tmp_path):
@@ -251,7 +251,7 @@ def test_a_folder_without_test_images_trains_and_says_so(tmp_path, glyph_folders
         console=Console(file=printed, width=120),
     ).folder
     assert "no test images, so the network could not be evaluated" in printed.getvalue()
-    assert "raw pixels" not in json.loads((folder / "metrics.json").read_text())
+    assert "raw_pixels" not in json.loads((folder / "metrics.json").read_text())
     assert not (folder / "retrieval.png").exists()
     assert (tmp_path / "saved_models" / "quickstart" / "1").is_dir()
     with pytest.raises(ValueError, match=r"has no test images to evaluate on: set data\.test to a folder"):
