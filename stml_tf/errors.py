@@ -1,4 +1,7 @@
-"""The error that is meant for people."""
+"""Errors that are meant for people."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(ValueError):
@@ -7,3 +10,15 @@ class UserError(ValueError):
     The message says what was given, what is allowed and what to do. On the command line it is all that is shown, with
     exit status 2; any other `ValueError` is a fault of the program and keeps its traceback.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: '; did you mean "NAME"?', or '' if no name is close.
+
+    Args:
+        name: The unknown name.
+        names: The known ones. Case is ignored.
+    """
+    by_folded = {candidate.casefold(): candidate for candidate in names}
+    nearest = get_close_matches(name.casefold(), by_folded, n=1)
+    return f'; did you mean "{by_folded[nearest[0]]}"?' if nearest else ""

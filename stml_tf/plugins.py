@@ -12,8 +12,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from stml_tf.errors import UserError
-from stml_tf.registry import REGISTERS, did_you_mean, registering, resolve
+from stml_tf.errors import UserError, did_you_mean
+from stml_tf.registry import REGISTERS, registering, resolve
 
 Record = dict[str, str]  # kind, name, origin and, where there is one, the file
 

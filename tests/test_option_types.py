@@ -8,7 +8,7 @@ import tensorflow as tf
 from stml_tf import registry
 from stml_tf.errors import UserError
 from stml_tf.losses import build_loss
-from stml_tf.optimizers.by_name import OPTIMIZERS, build_optimizer
+from stml_tf.optimizers.by_name import build_optimizer
 from stml_tf.option_types import require_types
 from stml_tf.registry import arguments_of, resolve
 
@@ -49,8 +49,8 @@ def test_the_others_pass():
 
 def test_whatever_an_optimizers_option_is_it_takes_a_step_or_is_refused(capsys):
     outcomes = Counter()
-    for name, optimizer in OPTIMIZERS.items():
-        for option in arguments_of(optimizer) - {"learning_rate", "weight_decay"}:
+    for name, entry in registry.optimizers.items():
+        for option in arguments_of(resolve(entry.build)) - {"learning_rate", "weight_decay"}:
             for value in ODD:
                 try:
                     built = build_optimizer(name, learning_rate=0.01, options={option: value})

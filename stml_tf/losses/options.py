@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from stml_tf.errors import UserError
-from stml_tf.registry import did_you_mean
+from stml_tf.errors import UserError, did_you_mean
 
 
 def require_positive(**options: Any) -> None:

@@ -19,9 +19,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from stml_tf import registry
+from stml_tf.errors import did_you_mean
 from stml_tf.recipe.names import OneOf, UnlabeledName
 from stml_tf.recipe.sections import MAX_IMAGES, MAX_SEED, MAX_SIDE, Section, ShareOrCount
-from stml_tf.registry import Source, did_you_mean, resolve
+from stml_tf.registry import Source, resolve
 
 MAX_GLYPH_BYTES = 4 * 2**30
 

@@ -9,9 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from stml_tf.errors import UserError
+from stml_tf.errors import UserError, did_you_mean
 from stml_tf.recipe.plain import shorten
-from stml_tf.registry import did_you_mean
 
 NOUNS = {
     "integer": "a whole number",

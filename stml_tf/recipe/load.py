@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from stml_tf import registry
+from stml_tf.errors import did_you_mean
 from stml_tf.files import whole_file
 from stml_tf.recipe.errors import RecipeError, describe_bad_json, describe_problems
 from stml_tf.recipe.plain import MAX_DEPTH, MAX_FILE, MAX_KEY, not_plain, shorten
 from stml_tf.recipe.recipe import Recipe
-from stml_tf.registry import did_you_mean
 
 _MOST_PROBLEMS = 20
 

@@ -8,7 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from stml_tf import registry
-from stml_tf.registry import did_you_mean
+from stml_tf.errors import did_you_mean
 
 
 class OneOf:
@@ -45,6 +45,7 @@ class OneOf:
 
 
 BackboneName = Annotated[str, OneOf(lambda: registry.backbones)]
+OptimizerName = Annotated[str, OneOf(lambda: registry.optimizers)]
 MethodName = Annotated[str, OneOf(lambda: registry.methods)]
 LossName = Annotated[
     str,

@@ -106,6 +106,7 @@ class Recipe(Section):
             "backbone": self.model.backbone,
             "data set": self.data.name,
             "method": self.method,
+            "optimizer": self.optimizer.name,
             **({"loss": self.supervision.loss} if self.learns_from_labels else {}),
         }
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stml_tf.errors import did_you_mean
 from stml_tf.recipe.data import DataSection
 from stml_tf.recipe.sections import (
     Baseline,
@@ -21,7 +22,7 @@ from stml_tf.recipe.sections import (
     Views,
 )
 from stml_tf.recipe.supervision import Supervision
-from stml_tf.registry import Method, arguments_of, did_you_mean, resolve
+from stml_tf.registry import Method, arguments_of, resolve
 
 MAX_STEP_BYTES = 64 * 2**30  # of the views alone, as float32
 

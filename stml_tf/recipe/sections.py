@@ -16,14 +16,9 @@ from pydantic import (
 )
 
 from stml_tf import registry
-from stml_tf.recipe.names import BackboneName
+from stml_tf.recipe.names import BackboneName, OptimizerName
 
 PYTORCH_ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".npz")
-KERAS_OPTIMIZERS = (
-    *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon", "nadam"),
-    *("rmsprop", "schedulefreeadamw", "sgd"),
-)
-OPTIMIZERS = ("adamp", *KERAS_OPTIMIZERS)
 
 # Far beyond what anyone trains with, and below what overflows an index or asks for more memory than machines have.
 MAX_SIDE = 4096
@@ -252,7 +247,7 @@ class Batch(Section):
 class Optimizer(Section):
     """The optimizer and its settings."""
 
-    name: Literal[OPTIMIZERS] = Field("adamp", description="adamp, or an optimizer of Keras.")
+    name: OptimizerName = Field("adamp", description="adamp, or a Keras optimizer in lower case.")
     learning_rate: Positive = Field(1e-4, description="Learning rate at its greatest.")
     head_learning_rate: float | None = Field(
         None,
