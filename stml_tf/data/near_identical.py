@@ -1,0 +1,103 @@
+"""Finds training and test images that look the same: saved again, resized, a little brighter, in another format.
+
+Images are compared as small ones, of which each pixel is the mean of an area. Compression and resizing change such
+means by a level or two; another photograph of the same thing changes them by many.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from stml_tf.data.catalog import ImageSet
+from stml_tf.data.decoding import UnreadableImageError
+from stml_tf.data.loader import pixels_of
+
+_SIDE = 16  # of the small images by which pairs are proposed
+_LARGER_SIDE = 32  # of those by which a proposed pair is judged
+_LEVELS = 3.0  # of 255: root mean square of what saving an image again changes, where it has no contrast
+_SHARE_OF_CONTRAST = 0.1  # further levels where it has some; distinct drawings of one character differ by 0.3 and more
+_CHUNK = 4096
+
+Progress = Callable[[int, int], None]
+
+
+def near_identical_pairs(
+    train: ImageSet, test: ImageSet, *, on_progress: Progress | None = None
+) -> list[tuple[int, int]]:
+    """Find the test images that look like a training image.
+
+    Two images look the same if their difference, as a root mean square, is at most 3 levels of 255 plus a tenth of the
+    test image's standard deviation, at 16 x 16 and at 32 x 32 pixels. An image that is cropped, turned, mirrored
+    or recoloured is another image. Images that cannot be decoded are passed over.
+
+    Args:
+        train: Images to train on.
+        test: Images to measure on.
+        on_progress: Called with how many images are decoded, and how many there are.
+
+    Returns:
+        Positions (in `train`, in `test`), at most one pair for each test image, in the order of the test images. Byte
+        for byte the same images are among them.
+    """
+    total = len(train) + len(test)
+    small_train = _small(train, on_progress and (lambda done: on_progress(done, total)))
+    small_test = _small(test, on_progress and (lambda done: on_progress(len(train) + done, total)))
+    proposed = _nearest(small_train, small_test)
+    return [
+        (original, copy)
+        for copy, original in proposed
+        if _look_the_same(_shrunk(train, original, _LARGER_SIDE), _shrunk(test, copy, _LARGER_SIDE))
+    ]
+
+
+def _small(images: ImageSet, on_progress: Callable[[int], None] | None) -> dict[int, np.ndarray]:
+    """The small images by position, uint8 `[_SIDE, _SIDE, 3]`, but for those that cannot be decoded."""
+
+    def read(index: int) -> np.ndarray | None:
+        try:
+            return _shrunk(images, index, _SIDE)
+        except UnreadableImageError:
+            return None
+
+    found: dict[int, np.ndarray] = {}
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+    try:
+        for index, small in enumerate(pool.map(read, range(len(images)))):
+            if small is not None:
+                found[index] = small
+            if on_progress is not None:
+                on_progress(index + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _nearest(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Each small test image that looks like its nearest small training image, with it, by position."""
+    import faiss
+
+    if not train or not test:
+        return
+    originals, copies = list(train), list(test)
+    gallery = np.stack(list(train.values())).reshape(len(train), -1).astype(np.float32)
+    for start in range(0, len(copies), _CHUNK):
+        chunk = np.stack([test[copy] for copy in copies[start : start + _CHUNK]])
+        _, nearest = faiss.knn(chunk.reshape(len(chunk), -1).astype(np.float32), gallery, 1)
+        for copy, small, place in zip(copies[start:], chunk, nearest[:, 0], strict=False):
+            if _look_the_same(train[originals[place]], small):
+                yield copy, originals[place]
+
+
+def _shrunk(images: ImageSet, index: int, side: int) -> np.ndarray:
+    """An image of which each pixel is the mean of an area, uint8 `[side, side, 3]`, whatever its shape."""
+    return np.asarray(Image.fromarray(pixels_of(images, index)).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _look_the_same(original: np.ndarray, copy: np.ndarray) -> bool:
+    difference = original.astype(np.float64) - copy
+    return bool(np.sqrt(np.mean(difference**2)) <= _LEVELS + _SHARE_OF_CONTRAST * copy.std())
