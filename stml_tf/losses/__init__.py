@@ -1,4 +1,4 @@
-"""Losses: each a pure function and a thin Keras class around it."""
+"""Losses, each as a pure function and as a thin Keras class around it."""
 
 from stml_tf.losses.by_name import build_loss
 from stml_tf.losses.byol import BYOLLoss, byol_loss

@@ -14,21 +14,21 @@ from stml_tf.tensor import Tensor
 def build_loss(
     name: str, *, num_classes: int | None = None, dim: int | None = None, **options: Any
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the supervised loss of a name.
+    """Build a supervised loss by its name.
 
     Args:
         name: A name in `stml_tf.registry.losses`, or "tfa:" and the name of a function in `tensorflow_addons.losses`.
-        num_classes: How many classes the labels have; only losses with proxies need and use it.
-        dim: Width of the embeddings, likewise.
+        num_classes: Number of classes. Only losses with proxies need it.
+        dim: Width of the embeddings. Only losses with proxies need it.
         options: Further arguments of that loss, such as `margin=0.2`.
 
     Returns:
-        `loss(labels [batch], embeddings [batch, dim])`, a scalar: a `keras.losses.Loss`, or for a loss with proxies a
-        `keras.layers.Layer` whose trainable weights they are.
+        A callable of labels `[batch]` and embeddings `[batch, dim]` that returns a scalar: a `keras.losses.Loss`, or a
+        `keras.layers.Layer` if the loss has proxies, which are its trainable weights.
 
     Raises:
-        UserError: If the name or an option is unknown, an option's value is impossible, or a loss with proxies is not
-            given `num_classes` and `dim`.
+        UserError: If the name or an option is unknown, the value of an option is not allowed, or a loss with proxies
+            is not given `num_classes` and `dim`.
     """
     if name.startswith(ADDONS_PREFIX):
         from stml_tf.losses.tensorflow_addons import TensorFlowAddonsLoss

@@ -1,4 +1,4 @@
-"""The loss of BYOL: predict what the teacher makes of an image's other view.
+"""The BYOL loss: predict the teacher's embedding of another view of the image.
 
 Grill et al.: Bootstrap Your Own Latent, NeurIPS 2020, arXiv 2006.07733, equation 2.
 """
@@ -13,11 +13,12 @@ from stml_tf.tensor import Tensor
 
 
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance between normalised predictions and normalised targets, row by row.
+    """Compute the mean squared distance between normalised predictions and their normalised targets.
 
     Args:
-        predictions: `[batch, dim]` the embeddings that learn, any range and float dtype, normalised here.
-        targets: `[batch, dim]` the teacher's embeddings of the same images; no gradient flows into them.
+        predictions: `[batch, dim]` embeddings to train, any range, any float dtype, normalised here.
+        targets: `[batch, dim]` the teacher's embeddings of the same images, normalised here. No gradient flows into
+            them.
 
     Returns:
         A float32 scalar in [0, 4].

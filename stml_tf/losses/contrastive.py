@@ -1,4 +1,4 @@
-"""The contrastive loss: pairs of one label come together, others keep a margin.
+"""The contrastive loss: pull pairs of the same label together, push all others apart up to a margin.
 
 Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, equation 4. The paper
 leaves the margin open and does not normalise.
@@ -17,13 +17,15 @@ from stml_tf.tensor import Tensor
 
 
 def contrastive_loss(labels: Tensor, embeddings: Tensor, *, margin: float = 1.0, normalize: bool = False) -> Tensor:
-    """Half of d^2 for pairs of one label and of relu(margin - d)^2 for others, d being the Euclidean distance.
+    """Compute the contrastive loss of a batch.
+
+    It is d^2 / 2 for pairs of the same label and relu(margin - d)^2 / 2 for all others, d being the Euclidean distance.
 
     Args:
-        labels: `[batch]` whole numbers.
-        embeddings: `[batch, dim]`, any float dtype.
-        margin: Distance that rows of different labels keep.
-        normalize: Whether rows are brought to unit length first, which bounds distances by 2.
+        labels: `[batch]` integers.
+        embeddings: `[batch, dim]`, any range, any float dtype.
+        margin: Distance beyond which rows of different labels cost nothing.
+        normalize: Whether to L2-normalise the rows first, so that no distance exceeds 2.
 
     Returns:
         A float32 scalar, the mean over all pairs of different rows; 0 for a batch of one row.
@@ -38,8 +40,10 @@ def contrastive_loss(labels: Tensor, embeddings: Tensor, *, margin: float = 1.0,
 class ContrastiveLoss(keras.losses.Loss):
     """`contrastive_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `contrastive_loss`.
+
     Raises:
-        ValueError: `margin` is not above 0.
+        UserError: If `margin` is not above 0.
     """
 
     def __init__(self, margin: float = 1.0, normalize: bool = False, name: str = "contrastive") -> None:

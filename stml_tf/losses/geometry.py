@@ -1,4 +1,4 @@
-"""Distances between the rows of a batch, differentiable everywhere, also where rows coincide."""
+"""Distances between the rows of a batch, differentiable everywhere, including where rows coincide."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from stml_tf.tensor import Tensor
 
 
 def squared_distances(embeddings: Tensor) -> Tensor:
-    """Squared Euclidean distances between all pairs of rows.
+    """Compute the squared Euclidean distances between all pairs of rows.
 
     Args:
         embeddings: `[batch, dim]`, any range, any float dtype, normalised or not.
@@ -17,7 +17,7 @@ def squared_distances(embeddings: Tensor) -> Tensor:
         `[batch, batch]` float32, symmetric, at least 0, with an exact 0 on the diagonal.
     """
     embeddings = ops.cast(embeddings, "float32")
-    # Distances do not move with the origin, but the rounding error of |x|^2 + |y|^2 - 2xy grows with it.
+    # Distances do not depend on the origin, but the rounding error of |x|^2 + |y|^2 - 2xy grows with it.
     return _squared_distances(embeddings - ops.stop_gradient(ops.mean(embeddings, axis=0, keepdims=True)))
 
 
@@ -29,7 +29,7 @@ def _squared_distances(centered: Tensor) -> Tensor:
 
 
 def distances(embeddings: Tensor) -> Tensor:
-    """Euclidean distances between all pairs of rows, with a gradient of 0 where two rows coincide.
+    """Compute the Euclidean distances between all pairs of rows, with a gradient of 0 where two rows coincide.
 
     Args:
         embeddings: `[batch, dim]`, any range, any float dtype, normalised or not.
@@ -45,8 +45,8 @@ def distances(embeddings: Tensor) -> Tensor:
 def _distances(centered: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
     apart = ops.sqrt(_squared_distances(centered))
 
-    # Derived by hand, it needs one product of matrices, where differentiation of x x^T takes two, and no care for the
-    # root at 0. A NaN is no 0 and stays one, so that a diverged network shows in its loss.
+    # Written out, the gradient takes one matrix product where differentiating x x^T takes two, and needs no special
+    # case for the root at 0. `divide_no_nan` lets a NaN through, which makes a diverged network show in its loss.
     def gradient(*args: Tensor, upstream: Tensor | None = None) -> Tensor:
         upstream = args[0] if upstream is None else upstream
         pull = ops.divide_no_nan(upstream + ops.transpose(upstream), apart)
@@ -56,9 +56,9 @@ def _distances(centered: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
 
 
 def relative_distances(embeddings: Tensor) -> Tensor:
-    """Distances of each row, divided by their mean over the row.
+    """Compute the Euclidean distances between all pairs of rows, each row divided by its mean.
 
-    The mean includes the row itself and carries gradient. A row whose distances are all 0 stays at 0.
+    The mean includes the row's distance to itself and carries gradient. A row whose distances are all 0 stays 0.
 
     Args:
         embeddings: `[batch, dim]`, any range, any float dtype, not normalised.

@@ -15,16 +15,18 @@ from stml_tf.tensor import Tensor
 
 
 def info_nce_loss(queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float) -> Tensor:
-    """Cross entropy of finding each query's key among all negatives, by cosine.
+    """Compute the cross entropy of telling each query's key from all negatives by cosine similarity.
 
     Args:
-        queries: `[batch, dim]` the embeddings that learn, any range and float dtype, normalised here.
-        keys: `[batch, dim]` the other view of each query's image; no gradient flows into them.
-        negatives: `[num_negatives, dim]` embeddings of other images, shared by all queries; no gradient flows in.
-        temperature: What cosines are divided by, above 0.
+        queries: `[batch, dim]` embeddings to train, any range, any float dtype, normalised here.
+        keys: `[batch, dim]` embeddings of another view of each query's image, normalised here. No gradient flows into
+            them.
+        negatives: `[num_negatives, dim]` embeddings of other images, shared by all queries, normalised here. No
+            gradient flows into them.
+        temperature: Divisor of the cosines, above 0.
 
     Returns:
-        A float32 scalar, at least 0, the mean over the queries; `log(1 + num_negatives)` where nothing is told apart.
+        A float32 scalar, at least 0: the mean over the queries. It is `log(1 + num_negatives)` where all look alike.
     """
     queries, keys, negatives = map(unit_rows, (queries, keys, negatives))
     keys, negatives = ops.stop_gradient(keys), ops.stop_gradient(negatives)

@@ -1,4 +1,4 @@
-"""Which pairs of rows share a label, and sums over such pairs that stay finite where there are none."""
+"""Masks of the pairs that share a label, and reductions over them that stay finite where there are none."""
 
 from keras import ops
 
@@ -9,13 +9,14 @@ _NEVER = -1e9
 
 
 def label_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks of the positive and the negative pairs of a batch.
+    """Return the masks of the positive and the negative pairs of a batch.
 
     Args:
-        labels: `[batch]` or `[batch, 1]`, whole numbers of any dtype.
+        labels: `[batch]` or `[batch, 1]`, integers of any dtype.
 
     Returns:
-        Two boolean `[batch, batch]`: different rows of one label, and rows of different labels.
+        Two boolean tensors `[batch, batch]`: pairs of different rows with the same label, and pairs with different
+        labels.
     """
     labels = ops.reshape(labels, (-1,))
     same = ops.equal(labels[:, None], labels[None, :])
@@ -24,13 +25,13 @@ def label_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask, of the same shape, is true; 0 where it is true nowhere."""
+    """Average the values where a mask of the same shape is true; return 0 if it is true nowhere."""
     return ops.divide_no_nan(ops.sum(ops.where(mask, values, 0.0)), ops.sum(ops.cast(mask, "float32")))
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
-    """Log of the sum of exponentials where the mask is true; a hugely negative number where it is true nowhere.
+    """Compute log(sum(exp(values))) over an axis where a mask is true; a very negative number if it is true nowhere.
 
-    `softplus` of it is log(1 + sum of exponentials), and exactly 0 where the mask is true nowhere.
+    Its `softplus` is log(1 + sum(exp(values))), and exactly 0 where the mask is true nowhere.
     """
     return ops.logsumexp(ops.where(mask, values, _NEVER), axis=axis)

@@ -1,4 +1,4 @@
-"""The lifted structure loss: each positive pair is held against all the negatives of both its rows.
+"""The lifted structure loss: compare each positive pair with all negatives of both its rows.
 
 Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016,
 arXiv 1511.06452, equation 4, with its margin of 1. The paper does not normalise.
@@ -19,16 +19,19 @@ from stml_tf.tensor import Tensor
 def lifted_structure_loss(
     labels: Tensor, embeddings: Tensor, *, margin: float = 1.0, normalize: bool = False
 ) -> Tensor:
-    """Half of relu(d_ij + log sum exp(margin - d) over the negatives of i and of j)^2, for pairs i, j of one label.
+    """Compute the lifted structure loss of a batch.
+
+    For a pair i, j of the same label it is relu(d_ij + log sum exp(margin - d))^2 / 2, the sum being over the negatives
+    of both i and j, and d the Euclidean distance.
 
     Args:
-        labels: `[batch]` whole numbers.
-        embeddings: `[batch, dim]`, any float dtype; d is their Euclidean distance.
-        margin: Distance that rows of different labels keep.
-        normalize: Whether rows are brought to unit length first.
+        labels: `[batch]` integers.
+        embeddings: `[batch, dim]`, any range, any float dtype.
+        margin: Distance beyond which rows of different labels cost little.
+        normalize: Whether to L2-normalise the rows first.
 
     Returns:
-        A float32 scalar, the mean over the pairs of one label; a pair without negatives counts as 0.
+        A float32 scalar, the mean over the pairs of the same label; a pair without negatives counts as 0.
     """
     apart = distances(unit_rows(embeddings) if normalize else embeddings)
     positive, negative = label_pairs(labels)
@@ -41,8 +44,10 @@ def lifted_structure_loss(
 class LiftedStructureLoss(keras.losses.Loss):
     """`lifted_structure_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `lifted_structure_loss`.
+
     Raises:
-        ValueError: `margin` is not above 0.
+        UserError: If `margin` is not above 0.
     """
 
     def __init__(self, margin: float = 1.0, normalize: bool = False, name: str = "lifted_structure") -> None:

@@ -1,4 +1,4 @@
-"""The loss of MeanShift: predict the teacher's nearest neighbours in a memory of its embeddings.
+"""The MeanShift loss: predict the nearest neighbours of the teacher's embedding in a memory.
 
 Koohpayegani, Tejankar, Pirsiavash: Mean Shift for Self-Supervised Learning, ICCV 2021, arXiv 2105.07269, section 2.
 """
@@ -13,14 +13,15 @@ from stml_tf.tensor import Tensor
 
 
 def mean_shift_loss(predictions: Tensor, targets: Tensor, memory: Tensor, *, top_k: int) -> Tensor:
-    """Mean squared distance from each prediction to the `top_k` rows of the memory that are nearest to its target.
+    """Compute the mean squared distance from each prediction to the `top_k` memory rows nearest to its target.
 
     Args:
-        predictions: `[batch, dim]` the embeddings that learn, any range and float dtype, normalised here.
-        targets: `[batch, dim]` the teacher's embeddings of the same images; no gradient flows into them.
-        memory: `[size, dim]` the teacher's embeddings, these targets among them, so that each is its own nearest;
-            no gradient flows into it.
-        top_k: Neighbours of each target, at most `size`. With 1, each target alone, this is BYOL's loss.
+        predictions: `[batch, dim]` embeddings to train, any range, any float dtype, normalised here.
+        targets: `[batch, dim]` the teacher's embeddings of the same images, normalised here. No gradient flows into
+            them.
+        memory: `[size, dim]` embeddings of the teacher, normalised here. It includes the targets, so each target is its
+            own nearest neighbour. No gradient flows into it.
+        top_k: Neighbours of each target, at most `size`. With 1, the target alone, this is the BYOL loss.
 
     Returns:
         A float32 scalar in [0, 4].

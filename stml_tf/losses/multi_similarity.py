@@ -1,9 +1,9 @@
-"""The multi-similarity loss: pairs are mined against each other, then weighted by how hard they are.
+"""The multi-similarity loss: mine pairs against each other, then weight them by how hard they are.
 
 Wang, Han, Huang, Dong, Scott: Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning, CVPR 2019,
 arXiv 1904.06627, equations 10, 11 and 15, with its alpha, beta and mining margin. The threshold lambda is 0.5 as in
-the authors' code and in pytorch-metric-learning, not the 1 printed in the paper: with a beta of 50 a threshold of 1
-pushes rows of different labels apart only where they all but coincide.
+the authors' code and in pytorch-metric-learning, not the 1 printed in the paper: with a beta of 50, a threshold of 1
+only pushes rows of different labels apart where they almost coincide.
 """
 
 from typing import Any
@@ -26,17 +26,20 @@ def multi_similarity_loss(
     threshold: float = 0.5,
     mining_margin: float | None = 0.1,
 ) -> Tensor:
-    """log(1 + sum exp(-alpha (s - threshold))) / alpha of positives s, and with beta and + of negatives.
+    """Compute the multi-similarity loss of a batch.
+
+    For each row it is log(1 + sum exp(-alpha (s - threshold))) / alpha over the similarities s of its positives, plus
+    log(1 + sum exp(beta (s - threshold))) / beta over those of its negatives.
 
     Args:
-        labels: `[batch]` whole numbers.
-        embeddings: `[batch, dim]`, any float dtype, normalised here.
+        labels: `[batch]` integers.
+        embeddings: `[batch, dim]`, any range, any float dtype, normalised here.
         alpha: Weight of hard positives against easy ones.
         beta: Weight of hard negatives against easy ones.
-        threshold: Cosine similarity that parts positives from negatives.
-        mining_margin: A positive counts if its similarity is less than this above the anchor's most similar negative,
-            a negative if it is less than this below the least similar positive. A row without positives or without
-            negatives then has no pair at all. None counts every pair.
+        threshold: Cosine similarity that separates positives from negatives.
+        mining_margin: A positive counts if its similarity exceeds that of the row's most similar negative by less than
+            this, and a negative if its similarity is less than this below that of the least similar positive. A row
+            without positives or without negatives then has no pairs. None counts every pair.
 
     Returns:
         A float32 scalar, the mean over all rows; a row without pairs counts as 0.
@@ -46,7 +49,7 @@ def multi_similarity_loss(
     if mining_margin is not None:
         nearest_negative = ops.max(ops.where(negative, similarity, -1e9), axis=1, keepdims=True)
         farthest_positive = ops.min(ops.where(positive, similarity, 1e9), axis=1, keepdims=True)
-        # What is dropped, not what is kept: a NaN compares false, and must show in the loss.
+        # Masks of what is dropped, not of what is kept: a NaN compares false, and must show in the loss.
         easy_positive = similarity - mining_margin >= nearest_negative
         easy_negative = similarity + mining_margin <= farthest_positive
         positive = ops.logical_and(positive, ops.logical_not(easy_positive))
@@ -61,8 +64,10 @@ def multi_similarity_loss(
 class MultiSimilarityLoss(keras.losses.Loss):
     """`multi_similarity_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `multi_similarity_loss`.
+
     Raises:
-        ValueError: `alpha`, `beta` or `mining_margin` is not above 0.
+        UserError: If `alpha`, `beta` or `mining_margin` is not above 0.
     """
 
     def __init__(

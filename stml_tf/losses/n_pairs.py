@@ -1,7 +1,7 @@
-"""The N-pair loss: an anchor picks its positive out of the positives of all other pairs.
+"""The N-pair loss: an anchor has to find its positive among the positives of all other pairs.
 
 Sohn: Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016, equation 7 and section 3.2.2.
-The paper leaves the weight of its penalty on norms open; 0.002 is what other implementations have.
+The paper leaves the weight of its penalty on norms open; 0.002 is what other implementations use.
 """
 
 from typing import Any
@@ -15,15 +15,17 @@ from stml_tf.tensor import Tensor
 
 
 def n_pairs_loss(labels: Tensor, embeddings: Tensor, *, norm_weight: float = 0.002) -> Tensor:
-    """log(1 + sum exp(anchor . negative - anchor . positive)) over the pairs, plus a penalty on large norms.
+    """Compute the N-pair loss of a batch.
 
-    The rows of a label pair up in the order they come: first with second, third with fourth. The first of each pair is
-    the anchor, the second its positive and a negative of all anchors of other labels. A row left over takes no part.
+    For each pair it is log(1 + sum exp(anchor . negative - anchor . positive)); a penalty on large norms is added. The
+    rows of a label are paired in their order in the batch: the first with the second, the third with the fourth. The
+    first of each pair is the anchor; the second is its positive, and a negative of all anchors of other labels. A row
+    without a partner is ignored.
 
     Args:
-        labels: `[batch]` whole numbers; the paper has two rows of each.
-        embeddings: `[batch, dim]`, any float dtype, not normalised.
-        norm_weight: Weight of half the squared norms, whose mean over the paired rows is added.
+        labels: `[batch]` integers; in the paper, each occurs twice.
+        embeddings: `[batch, dim]`, any range, any float dtype, not normalised.
+        norm_weight: Weight of half the squared norms, averaged over the paired rows.
 
     Returns:
         A float32 scalar, the mean over the pairs; 0 for a batch without pairs.
@@ -50,8 +52,10 @@ def n_pairs_loss(labels: Tensor, embeddings: Tensor, *, norm_weight: float = 0.0
 class NPairsLoss(keras.losses.Loss):
     """`n_pairs_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `n_pairs_loss`.
+
     Raises:
-        ValueError: `norm_weight` is neither 0 nor above.
+        UserError: If `norm_weight` is below 0.
     """
 
     def __init__(self, norm_weight: float = 0.002, name: str = "n_pairs") -> None:

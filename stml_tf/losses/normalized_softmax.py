@@ -1,4 +1,4 @@
-"""The normalised softmax loss: classification by the angle to a vector for each class.
+"""The normalised softmax loss: classify by the angle to a trainable vector of each class.
 
 Zhai, Wu: Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019, arXiv 1811.12649, equation 2, with
 its temperature of 0.05.
@@ -19,16 +19,16 @@ from stml_tf.tensor import Tensor
 def normalized_softmax_loss(
     labels: Tensor, embeddings: Tensor, proxies: Tensor, *, temperature: float = 0.05
 ) -> Tensor:
-    """-log softmax of the cosine similarities to all proxies, at the row's own.
+    """Compute the cross entropy of a softmax over the cosine similarities to all proxies.
 
     Args:
-        labels: `[batch]` whole numbers in [0, num_classes); a row of any other takes no part.
-        embeddings: `[batch, dim]`, any float dtype, normalised here.
+        labels: `[batch]` integers in [0, num_classes); rows with any other label are ignored.
+        embeddings: `[batch, dim]`, any range, any float dtype, normalised here.
         proxies: `[num_classes, dim]`, normalised here.
-        temperature: What similarities are divided by.
+        temperature: Divisor of the similarities, above 0.
 
     Returns:
-        A float32 scalar, the mean over rows.
+        A float32 scalar, the mean over the rows.
     """
     logits = cosine_similarities(embeddings, proxies) / temperature
     return masked_mean(-ops.log_softmax(logits, axis=1), own_proxies(labels, proxies))
@@ -38,8 +38,13 @@ def normalized_softmax_loss(
 class NormalizedSoftmaxLoss(ProxyLoss):
     """`normalized_softmax_loss` with its proxies as trainable weights: `loss(labels, embeddings)`, a scalar.
 
+    Args:
+        num_classes: Number of proxies; labels are in [0, num_classes).
+        dim: Width of the embeddings.
+        temperature: Divisor of the similarities.
+
     Raises:
-        ValueError: `num_classes`, `dim` or `temperature` is not above 0.
+        UserError: If `num_classes`, `dim` or `temperature` is not above 0.
     """
 
     def __init__(self, num_classes: int, dim: int, temperature: float = 0.05, name: str = "normalized_softmax") -> None:

@@ -1,4 +1,4 @@
-"""What losses with proxies share: a trainable vector for each class."""
+"""The base class of losses with proxies: a trainable vector for each class."""
 
 from typing import Any
 
@@ -12,24 +12,24 @@ from stml_tf.tensor import Tensor
 class ProxyLoss(keras.layers.Layer):
     """A loss with weights of its own: `loss(labels, embeddings)`, a float32 scalar.
 
-    It is a layer, because a Keras loss cannot have weights. As an attribute of a model its proxies are among the
-    model's trainable weights, and are saved with it.
+    It is a layer because a Keras loss cannot have weights. Where it is an attribute of a model, its proxies are among
+    the model's trainable weights and are saved with it.
 
     Args:
         num_classes: Number of proxies; labels are in [0, num_classes).
         dim: Width of the embeddings.
 
     Raises:
-        ValueError: `num_classes` or `dim` is not above 0.
+        UserError: If `num_classes` or `dim` is not above 0.
     """
 
     def __init__(self, num_classes: int, dim: int, name: str | None = None) -> None:
-        # Whatever the policy, proxies and loss are float32.
+        # Proxies and loss are float32 under every dtype policy.
         super().__init__(name=name, dtype="float32")
         require_positive(num_classes=num_classes, dim=dim)
         self.num_classes = num_classes
         self.dim = dim
-        # Made here and not in `build`, so that an optimizer can be built before the first batch.
+        # Created here and not in `build`, so that an optimizer can be built before the first batch.
         self.proxies = self.add_weight(shape=(num_classes, dim), initializer="he_normal", name="proxies")
         self.built = True
 
@@ -38,6 +38,14 @@ class ProxyLoss(keras.layers.Layer):
 
 
 def own_proxies(labels: Tensor, proxies: Tensor) -> Tensor:
-    """Labels `[batch]` and proxies `[num_classes, dim]` to a boolean `[batch, num_classes]`, true at a row's label."""
+    """Return a mask of each row's own proxy.
+
+    Args:
+        labels: `[batch]` integers.
+        proxies: `[num_classes, dim]`.
+
+    Returns:
+        Boolean `[batch, num_classes]`, true at the row's label.
+    """
     labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
     return ops.equal(labels, ops.arange(ops.shape(proxies)[0], dtype="int32")[None, :])

@@ -1,4 +1,4 @@
-"""The proxy-anchor loss: a vector for each class draws its rows in and pushes all others away.
+"""The proxy-anchor loss: a trainable vector of each class attracts its rows and repels all others.
 
 Kim, Kim, Cho, Kwak: Proxy Anchor Loss for Deep Metric Learning, CVPR 2020, arXiv 2003.13911, equation 4, with its
 alpha of 32 and delta of 0.1. The authors train the proxies with 100 times the learning rate of the network.
@@ -19,18 +19,21 @@ from stml_tf.tensor import Tensor
 def proxy_anchor_loss(
     labels: Tensor, embeddings: Tensor, proxies: Tensor, *, alpha: float = 32.0, delta: float = 0.1
 ) -> Tensor:
-    """log(1 + sum exp(-alpha (s - delta))) of a proxy's rows, log(1 + sum exp(alpha (s + delta))) of all others.
+    """Compute the proxy-anchor loss of a batch.
+
+    For each proxy it is log(1 + sum exp(-alpha (s - delta))) over the rows of its class plus
+    log(1 + sum exp(alpha (s + delta))) over all other rows, s being their cosine similarity to the proxy.
 
     Args:
-        labels: `[batch]` whole numbers in [0, num_classes); a row of any other is a stranger to every proxy.
-        embeddings: `[batch, dim]`, any float dtype, normalised here; s is their cosine similarity to a proxy.
+        labels: `[batch]` integers in [0, num_classes); every proxy repels a row with any other label.
+        embeddings: `[batch, dim]`, any range, any float dtype, normalised here.
         proxies: `[num_classes, dim]`, normalised here.
         alpha: Weight of hard rows against easy ones.
         delta: Margin in cosine similarity.
 
     Returns:
-        A float32 scalar: the first term's mean over the proxies whose class is in the batch, plus the second term's
-        mean over all proxies.
+        A float32 scalar: the mean of the first term over the proxies whose class is in the batch, plus the mean of the
+        second over all proxies.
     """
     similarity = cosine_similarities(embeddings, proxies)
     own = own_proxies(labels, proxies)
@@ -43,8 +46,14 @@ def proxy_anchor_loss(
 class ProxyAnchorLoss(ProxyLoss):
     """`proxy_anchor_loss` with its proxies as trainable weights: `loss(labels, embeddings)`, a scalar.
 
+    Args:
+        num_classes: Number of proxies; labels are in [0, num_classes).
+        dim: Width of the embeddings.
+        alpha: Weight of hard rows against easy ones.
+        delta: Margin in cosine similarity.
+
     Raises:
-        ValueError: `num_classes`, `dim` or `alpha` is not above 0.
+        UserError: If `num_classes`, `dim` or `alpha` is not above 0.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from stml_tf.tensor import Tensor
 
 
 def relaxed_contrastive_loss(embeddings: Tensor, similarity: Tensor, *, delta: float) -> Tensor:
-    """Pull rows together as far as they are similar, push them `delta` apart as far as they are not.
+    """Compute the relaxed contrastive loss: attract rows as far as they are similar, else push them `delta` apart.
 
     Args:
-        embeddings: `[batch, dim]`, any range and float dtype, not normalised: distances are relative to their mean.
-        similarity: `[batch, batch]` in [0, 1]; no gradient flows into it.
-        delta: Margin in units of a row's mean distance.
+        embeddings: `[batch, dim]`, any range, any float dtype, not normalised: distances are relative to their mean.
+        similarity: `[batch, batch]` in [0, 1]. No gradient flows into it.
+        delta: Margin, in units of a row's mean distance.
 
     Returns:
         A float32 scalar, the mean over the pairs of different rows; 0 for a batch of one row.
@@ -28,11 +28,20 @@ def relaxed_contrastive_loss(embeddings: Tensor, similarity: Tensor, *, delta: f
 
 
 def relaxed_contrastive(relative: Tensor, similarity: Tensor, *, delta: float) -> Tensor:
-    """`relaxed_contrastive_loss` of embeddings whose `relative_distances` are known, `[batch, batch]`."""
+    """Compute `relaxed_contrastive_loss` from relative distances.
+
+    Args:
+        relative: `[batch, batch]` relative distances of the embeddings.
+        similarity: `[batch, batch]` in [0, 1]. No gradient flows into it.
+        delta: Margin, in units of a row's mean distance.
+
+    Returns:
+        A float32 scalar, the mean over the pairs of different rows; 0 for a batch of one row.
+    """
     similarity = ops.stop_gradient(ops.cast(similarity, "float32"))
     dissimilarity = 1.0 - similarity
     losses = similarity * ops.square(relative) + dissimilarity * ops.square(ops.relu(delta - relative))
-    # A row is at a distance of 0 from itself, which costs what its similarity to itself lacks.
+    # The diagonal is no pair: take out what a row costs at a distance of 0 from itself.
     themselves = ops.sum(ops.diagonal(dissimilarity)) * ops.square(ops.relu(delta))
     rows = ops.shape(relative)[0]
     return ops.divide_no_nan(ops.sum(losses) - themselves, ops.cast(rows * (rows - 1), "float32"))

@@ -1,4 +1,4 @@
-"""Self-distillation: the kept head learns the relations that the wide auxiliary head found.
+"""Self-distillation: the embedding head learns the relations that the wider auxiliary head has found.
 
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, equation 7.
 """
@@ -13,20 +13,28 @@ from stml_tf.tensor import Tensor
 
 
 def self_distillation_loss(embeddings: Tensor, target_embeddings: Tensor) -> Tensor:
-    """Mean over rows of the divergence KL(softmax(-d_target) || softmax(-d)) of relative distances d.
+    """Compute the mean over rows of KL(softmax(-d_target) || softmax(-d)), d being relative distances.
 
     Args:
-        embeddings: `[batch, dim]` the embeddings that learn (`f`), any float dtype, not normalised.
-        target_embeddings: `[batch, other_dim]` the embeddings learnt from (`g`); no gradient flows into them.
+        embeddings: `[batch, dim]` embeddings to train (`f`), any range, any float dtype, not normalised.
+        target_embeddings: `[batch, target_dim]` embeddings to learn from (`g`), likewise. No gradient flows into them.
 
     Returns:
-        A float32 scalar, at least 0 but for rounding.
+        A float32 scalar, at least 0 up to rounding.
     """
     return self_distillation(relative_distances(embeddings), relative_distances(ops.stop_gradient(target_embeddings)))
 
 
 def self_distillation(relative: Tensor, target_relative: Tensor) -> Tensor:
-    """`self_distillation_loss` of embeddings whose `relative_distances` are known, both `[batch, batch]`."""
+    """Compute `self_distillation_loss` from relative distances.
+
+    Args:
+        relative: `[batch, batch]` relative distances of the embeddings to train.
+        target_relative: `[batch, batch]` relative distances to learn from. No gradient flows into them.
+
+    Returns:
+        A float32 scalar, at least 0 up to rounding.
+    """
     target = ops.log_softmax(-ops.stop_gradient(target_relative), axis=1)
     learner = ops.log_softmax(-relative, axis=1)
     return ops.mean(ops.sum(ops.exp(target) * (target - learner), axis=1))

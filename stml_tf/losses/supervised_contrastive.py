@@ -1,7 +1,7 @@
-"""The supervised contrastive loss: each row picks its positives out of all other rows.
+"""The supervised contrastive loss: each row has to find its positives among all other rows.
 
 Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu, Krishnan: Supervised Contrastive Learning, NeurIPS 2020,
-arXiv 2004.11362, equation 2 (the sum over positives outside of the logarithm), with its temperature of 0.1.
+arXiv 2004.11362, equation 2 (the sum over positives outside the logarithm), with its temperature of 0.1.
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ from stml_tf.tensor import Tensor
 
 
 def supervised_contrastive_loss(labels: Tensor, embeddings: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """-log softmax of the cosine similarities to all other rows, at the positives.
+    """Compute the cross entropy of a softmax over the cosine similarities to all other rows.
 
     Args:
-        labels: `[batch]` whole numbers.
-        embeddings: `[batch, dim]`, any float dtype, normalised here.
-        temperature: What similarities are divided by.
+        labels: `[batch]` integers.
+        embeddings: `[batch, dim]`, any range, any float dtype, normalised here.
+        temperature: Divisor of the similarities, above 0.
 
     Returns:
-        A float32 scalar: each row's mean over its positives, then the mean over the rows that have any; the paper sums
+        A float32 scalar: the mean over each row's positives, averaged over the rows that have any, where the paper sums
         over rows. 0 for a batch without positives.
     """
     logits = cosine_similarities(embeddings) / temperature
@@ -40,8 +40,10 @@ def supervised_contrastive_loss(labels: Tensor, embeddings: Tensor, *, temperatu
 class SupervisedContrastiveLoss(keras.losses.Loss):
     """`supervised_contrastive_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `supervised_contrastive_loss`.
+
     Raises:
-        ValueError: `temperature` is not above 0.
+        UserError: If `temperature` is not above 0.
     """
 
     def __init__(self, temperature: float = 0.1, name: str = "supervised_contrastive") -> None:

@@ -1,8 +1,8 @@
-"""Losses of tensorflow-addons, where someone asks for one.
+"""Losses of tensorflow-addons, for recipes that name one.
 
 tensorflow-addons 0.23.0 is its last release (end of life May 2024). It has wheels for Python up to 3.11 and was written
-for Keras 2, so while it is imported, and only then, `tensorflow.keras` is the package tf-keras. Nothing here is
-imported, and nothing is changed, before the first of its losses is built.
+for Keras 2, so `tensorflow.keras` is the package tf-keras while it is imported, and only then. Nothing is imported or
+changed before the first of its losses is built.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from stml_tf.tensor import Tensor
 
 LAST_PYTHON = (3, 11)
 
-# What tensorflow-addons imports by a name that belongs to Keras 3 today, and where Keras 2 keeps it.
+# Modules that tensorflow-addons imports by names that now belong to Keras 3, and where Keras 2 has them.
 _LEGACY_HOMES = {"tensorflow.keras": "tf_keras.api._v2.keras", "keras.src.engine": "tf_keras.src.engine"}
 
 
@@ -34,10 +34,10 @@ class TensorFlowAddonsLoss(keras.losses.Loss):
 
     Args:
         function: Name of a function of `(y_true, y_pred)`, such as "triplet_semihard_loss".
-        options: Its further arguments, such as `{"margin": 0.5}`.
+        options: Further arguments of the function, such as `{"margin": 0.5}`.
 
     Raises:
-        UserError: tensorflow-addons cannot be had here, or has no such function or option.
+        UserError: If tensorflow-addons is not available, or has no such function or option.
     """
 
     def __init__(self, function: str, options: Mapping[str, Any] | None = None, name: str | None = None) -> None:
@@ -47,7 +47,7 @@ class TensorFlowAddonsLoss(keras.losses.Loss):
         self._function = _find(function, self.options)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        # Some return a value for each row.
+        # Some functions return a value for each row.
         return ops.mean(self._function(y_true, y_pred, **self.options))
 
     def get_config(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _losses_module(name: str) -> ModuleType:
         )
     try:
         with _legacy_keras(), warnings.catch_warnings():
-            # It warns of its end of life and of any TensorFlow above 2.15 whenever it is imported.
+            # At every import it warns of its end of life, and of any TensorFlow above 2.15.
             warnings.simplefilter("ignore")
             return import_module("tensorflow_addons.losses")
     except ModuleNotFoundError as error:
@@ -86,11 +86,11 @@ def _losses_module(name: str) -> ModuleType:
 
 @contextmanager
 def _legacy_keras() -> Iterator[None]:
-    """For its duration, imports by the names of `_LEGACY_HOMES` find Keras 2."""
+    """Let imports by the names of `_LEGACY_HOMES` find Keras 2 within the block."""
     import tensorflow
 
     legacy = {name: import_module(home) for name, home in _LEGACY_HOMES.items()}
-    # An attribute and modules: both `tf.keras.losses` and `from tensorflow.keras import losses` are in use.
+    # Both the attribute and the modules, for `tf.keras.losses` and for `from tensorflow.keras import losses`.
     attribute = vars(tensorflow)["keras"]
     hidden = _remove_modules(legacy)
     tensorflow.keras = legacy["tensorflow.keras"]
@@ -104,7 +104,7 @@ def _legacy_keras() -> Iterator[None]:
 
 
 def _remove_modules(names: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
-    """Take the modules of these names, and all below them, out of the imported ones; return what was taken."""
+    """Remove the modules of these names, and all below them, from `sys.modules`, and return them."""
     found = [key for key in sys.modules if any(key == name or key.startswith(f"{name}.") for name in names)]
     return {key: sys.modules.pop(key) for key in found}
 

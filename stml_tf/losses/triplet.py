@@ -1,8 +1,8 @@
-"""The triplet loss: an anchor lies nearer to its positive than to its negative, by a margin.
+"""The triplet loss: an anchor has to be nearer to its positive than to its negative, by a margin.
 
 Schroff, Kalenichenko, Philbin: FaceNet, CVPR 2015, arXiv 1503.03832, equation 3: squared distances of unit rows,
 margin 0.2, semi-hard negatives. Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification,
-arXiv 1703.07737: "hard" is their batch hard (equation 5), "all" their batch all, averaged over what is not 0.
+arXiv 1703.07737: "hard" is their batch hard (equation 5), "all" their batch all, averaged over the losses above 0.
 """
 
 from typing import Any
@@ -26,26 +26,27 @@ def triplet_loss(
     squared: bool = True,
     normalize: bool = True,
 ) -> Tensor:
-    """relu(d(anchor, positive) - d(anchor, negative) + margin) over the triplets that the mining picks.
+    """Compute the triplet loss of a batch.
 
-    "semi_hard" and "all" look at every triplet, in memory of the third power of the batch.
+    It is relu(d(anchor, positive) - d(anchor, negative) + margin), averaged over the mined triplets. The memory that
+    "semi_hard" and "all" need grows with the cube of the batch size.
 
     Args:
-        labels: `[batch]` whole numbers.
-        embeddings: `[batch, dim]`, any float dtype.
-        margin: How much farther a negative lies than a positive.
-        mining: "semi_hard": every pair of one label, with the nearest negative that is farther than the positive, or
-            the farthest negative where none is. "hard": every row with its farthest positive and its nearest negative.
-            "all": every triplet.
-        squared: Whether distances are squared.
-        normalize: Whether rows are brought to unit length first.
+        labels: `[batch]` integers.
+        embeddings: `[batch, dim]`, any range, any float dtype.
+        margin: How much farther a negative has to be than a positive.
+        mining: "semi_hard": every pair of the same label, with the nearest negative that is farther than the positive,
+            or the farthest negative if there is none. "hard": every row, with its farthest positive and its nearest
+            negative. "all": every triplet.
+        squared: Whether to square the distances.
+        normalize: Whether to L2-normalise the rows first.
 
     Returns:
-        A float32 scalar, the mean over what the mining picked; for "all" over the triplets whose loss is above 0. 0
-        for a batch without a triplet.
+        A float32 scalar, the mean over the mined triplets; with "all", over those whose loss is above 0. 0 for a batch
+        without triplets.
 
     Raises:
-        ValueError: `mining` is not one of the three.
+        UserError: If `mining` is not one of the three.
     """
     require_known(f"Unknown mining {mining!r}", mining, _MININGS)
     rows = unit_rows(embeddings) if normalize else embeddings
@@ -88,8 +89,10 @@ _MININGS = {"semi_hard": _semi_hard, "hard": _hard, "all": _all}
 class TripletLoss(keras.losses.Loss):
     """`triplet_loss` as a Keras loss: `loss(labels, embeddings)`, a scalar.
 
+    Its options are those of `triplet_loss`.
+
     Raises:
-        ValueError: `margin` is not above 0, or `mining` is not known.
+        UserError: If `margin` is not above 0, or `mining` is unknown.
     """
 
     def __init__(

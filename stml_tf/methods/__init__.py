@@ -1,4 +1,4 @@
-"""Training methods: one `keras.Model` each, on a student and a teacher that follows it."""
+"""Training methods: one `keras.Model` each, with a student and a teacher that follows it."""
 
 from stml_tf.methods.byol import BYOLModel
 from stml_tf.methods.mean_shift import MeanShiftModel

@@ -1,4 +1,4 @@
-"""BYOL: the student predicts what the teacher makes of the other view; no other image takes part.
+"""BYOL: the student predicts the teacher's embedding of the other view; no other image is involved.
 
 Grill et al.: Bootstrap Your Own Latent, NeurIPS 2020, arXiv 2006.07733.
 """
@@ -15,18 +15,18 @@ from stml_tf.tensor import Tensor
 
 @keras.saving.register_keras_serializable("stml_tf")
 class BYOLModel(TwoViewModel):
-    """Bootstrap your own latent, see `TwoViewModel`.
+    """Bootstrap your own latent; see `TwoViewModel`.
 
-    One view predicts the other, not also the other way round, as in the comparison of the paper on Self-Taught Metric
-    Learning, where it is MeanShift with a single neighbour.
+    Only one view predicts the other, as in the comparison of the paper on Self-Taught Metric Learning, where BYOL is
+    MeanShift with a single neighbour.
 
     Args:
         student: What `build_projection_student` returns.
         hidden_dim: Width of the predictor's hidden layer.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
 
     Raises:
-        ValueError: If a setting is out of range.
+        UserError: If `momentum` is out of range.
     """
 
     def __init__(self, student: keras.Model, *, hidden_dim: int, momentum: float = 0.99, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ class BYOLModel(TwoViewModel):
         self.predictor = build_mlp(width, hidden_dim, width, name="predictor")
 
     def objective(self, projections: Tensor, targets: Tensor) -> Tensor:
-        """Distance of predictions from targets."""
+        """Return `byol_loss` of the predictions; see `TwoViewModel.objective`."""
         return byol_loss(self.predictor(projections, training=True), targets)
 
     def get_config(self) -> dict[str, Any]:

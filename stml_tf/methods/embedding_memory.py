@@ -11,17 +11,17 @@ from stml_tf.tensor import Tensor
 
 @keras.saving.register_keras_serializable("stml_tf")
 class EmbeddingMemory(layers.Layer):
-    """The last `size` embeddings, newest first; random directions until as many have come.
+    """A queue of the last `size` embeddings, newest first, filled with random directions to begin with.
 
-    It may be larger than the training set, as in the paper on CUB: then it also holds what the teacher made of the same
-    images in earlier epochs.
+    It may be larger than the training set, as in the paper on CUB. It then also holds embeddings of the same images
+    from earlier epochs.
 
     Args:
-        size: Embeddings held.
+        size: Number of embeddings, 1 or more.
         dim: Width of an embedding.
 
     Attributes:
-        embeddings: `[size, dim]` float32 variable, not trained, saved with the model.
+        embeddings: `[size, dim]` float32 variable, saved with the model but not trained.
 
     Raises:
         UserError: If `size` is below 1.
@@ -39,7 +39,11 @@ class EmbeddingMemory(layers.Layer):
         self.built = True
 
     def push(self, embeddings: Tensor) -> None:
-        """Put a batch `[batch, dim]` in front; the oldest fall out. Of a batch above `size` the first rows stay."""
+        """Insert a batch at the front and drop the oldest embeddings.
+
+        Args:
+            embeddings: `[batch, dim]`. If there are more than `size`, the first rows are kept.
+        """
         newest_first = ops.concatenate([ops.cast(embeddings, "float32"), self.embeddings])
         self.embeddings.assign(newest_first[: self.size])
 

@@ -17,17 +17,17 @@ from stml_tf.tensor import Tensor
 
 @keras.saving.register_keras_serializable("stml_tf")
 class MeanShiftModel(TwoViewModel):
-    """Mean shift, see `TwoViewModel`.
+    """Mean shift; see `TwoViewModel`.
 
     Args:
         student: What `build_projection_student` returns.
         hidden_dim: Width of the predictor's hidden layer.
-        memory_size: Embeddings among which neighbours are found, at least a batch's.
-        top_k: Neighbours that each prediction is drawn to, the target itself included.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
+        memory_size: Number of embeddings among which neighbours are searched, at least the batch size.
+        top_k: Neighbours that each prediction is drawn to, including the target itself.
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
 
     Raises:
-        UserError: If a setting is out of range.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MeanShiftModel(TwoViewModel):
         self.memory = EmbeddingMemory(memory_size, width, name="memory")
 
     def objective(self, projections: Tensor, targets: Tensor) -> Tensor:
-        """Distance of predictions from their targets' neighbours, once the memory has taken the targets in."""
+        """Return `mean_shift_loss` of the predictions, with the targets already in the memory."""
         self.memory.push(targets)
         predictions = self.predictor(projections, training=True)
         return mean_shift_loss(predictions, targets, self.memory.embeddings, top_k=self.top_k)

@@ -1,4 +1,4 @@
-"""MoCo: a view is to be found among the views of many other images, which a queue remembers.
+"""MoCo: the student tells an image's other view from the views of many other images in a queue.
 
 He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020,
 arXiv 1911.05722; with the MLP head of Chen, Fan, Girshick, He: Improved Baselines with Momentum Contrastive Learning,
@@ -18,16 +18,16 @@ from stml_tf.tensor import Tensor
 
 @keras.saving.register_keras_serializable("stml_tf")
 class MoCoModel(TwoViewModel):
-    """Momentum contrast, see `TwoViewModel`.
+    """Momentum contrast; see `TwoViewModel`.
 
     Args:
         student: What `build_projection_student` returns, without BatchNorm in its head.
-        memory_size: Embeddings in the queue, the negatives.
-        temperature: What cosines are divided by, above 0.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
+        memory_size: Number of embeddings in the queue, which are the negatives.
+        temperature: Divisor of the cosines, above 0.
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
 
     Raises:
-        UserError: If a setting is out of range.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MoCoModel(TwoViewModel):
         self.memory = EmbeddingMemory(memory_size, student.output_shape[1][-1], name="queue")
 
     def objective(self, projections: Tensor, targets: Tensor) -> Tensor:
-        """InfoNCE against the queue, which then takes the targets in."""
+        """Return `info_nce_loss` against the queue, then add the targets to the queue."""
         loss = info_nce_loss(projections, targets, self.memory.embeddings, temperature=self.temperature)
         self.memory.push(targets)
         return loss

@@ -1,4 +1,4 @@
-"""Soft pseudo labels: how likely two images are of the same class, as the teacher's embedding space tells.
+"""Soft pseudo labels: how likely two images are of the same class, judged by the teacher's embeddings.
 
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, equations 1 to 5.
 Nothing here loops over the batch, and nothing carries gradient.
@@ -24,16 +24,17 @@ class SelfTaughtSimilarity(NamedTuple):
 def self_taught_similarity(
     teacher_embeddings: Tensor, image_ids: Tensor, *, num_neighbors: int, sigma: float
 ) -> SelfTaughtSimilarity:
-    """Predict for each pair of rows how likely both show the same class.
+    """Predict how likely each pair of rows is of the same class.
 
     Args:
-        teacher_embeddings: `[batch, dim]`, any float dtype, normalised here.
+        teacher_embeddings: `[batch, dim]`, any range, any float dtype, normalised here.
         image_ids: `[batch]` integers; rows with the same id are views of one image.
-        num_neighbors: Size of a row's neighbourhood in rows, itself included: neighbours wanted times views.
+        num_neighbors: Size of a row's neighbourhood in rows, including the row: neighbours per image times views.
         sigma: Bandwidth of the Gaussian on squared distances; smaller is stricter.
 
     Returns:
-        Pairwise similarity, contextual similarity (symmetric), and their mean, each `[batch, batch]` float32.
+        The pairwise similarity, the contextual similarity and their mean, each `[batch, batch]` float32 in [0, 1] and
+        symmetric.
 
     Raises:
         UserError: If `num_neighbors` is below 1 or above the batch, or `sigma` is not positive.
@@ -53,11 +54,11 @@ def self_taught_similarity(
 
 
 def pairwise_similarity(embeddings: Tensor, *, sigma: float) -> Tensor:
-    """Gaussian similarity of normalised rows (equation 1).
+    """Compute the Gaussian similarity of normalised rows (equation 1).
 
     Args:
-        embeddings: `[batch, dim]` float32, normalised here; a row of zeros stays at the origin.
-        sigma: Bandwidth.
+        embeddings: `[batch, dim]` float32, any range, normalised here; a row of zeros stays at the origin.
+        sigma: Bandwidth of the Gaussian on squared distances.
 
     Returns:
         `[batch, batch]` float32 in [exp(-4 / sigma), 1], 1 on the diagonal.
@@ -67,12 +68,12 @@ def pairwise_similarity(embeddings: Tensor, *, sigma: float) -> Tensor:
 
 
 def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors: int) -> Tensor:
-    """How much the neighbourhoods of two rows overlap (equations 2 to 4).
+    """Measure how much the neighbourhoods of each pair of rows overlap (equations 2 to 4).
 
     Args:
         pairwise: `[batch, batch]` float32 in [0, 1], larger is closer.
         image_ids: `[batch]` integers; views of one image count as each other's nearest neighbours.
-        num_neighbors: Neighbourhood size in rows, the row itself included.
+        num_neighbors: Size of a neighbourhood in rows, including the row itself.
 
     Returns:
         `[batch, batch]` float32 in [0, 1], symmetric.
@@ -80,12 +81,12 @@ def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors:
     rows = ops.shape(pairwise)[0]
     same_image = image_ids[:, None] == image_ids[None, :]
     ranking = ops.where(same_image, 1.0, pairwise)
-    # The row itself outranks its other views, so that it is in its own neighbourhood however often an image repeats.
+    # The row outranks its other views, so it is in its own neighbourhood however often its image is in the batch.
     ranking = ranking + ops.eye(rows, dtype="float32")
     _, neighbors = ops.top_k(ranking, num_neighbors)
     neighbors = ops.cast(neighbors, "int32")
 
-    # A row has few neighbours, so its relations are kept as lists of `num_neighbors` columns and their values.
+    # A row has few neighbours, so its relations are lists of `num_neighbors` columns and their values.
     of_neighbors = ops.take(neighbors, neighbors, axis=0)
     each = ops.arange(rows, dtype="int32")
     mutual = ops.cast(ops.any(of_neighbors == each[:, None, None], axis=2), "float32")
@@ -94,7 +95,7 @@ def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors:
     shared = ops.sum(ops.take(ops.reshape(reciprocal, (-1,)), pairs) * mutual[:, None, :], axis=2)
     overlap = mutual * ops.divide_no_nan(shared, ops.sum(mutual, axis=1, keepdims=True))
 
-    # Query expansion over the nearer half. Python's round is half-to-even, as numpy's, which the reference uses.
+    # Query expansion over the nearer half. Python rounds half to even, like NumPy, which the reference uses.
     half = max(1, round(num_neighbors / 2))
     expanded = _table(
         ops.reshape(of_neighbors[:, :half], (rows, half * num_neighbors)),
@@ -105,14 +106,14 @@ def contextual_similarity(pairwise: Tensor, image_ids: Tensor, *, num_neighbors:
 
 
 def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
-    """Put the truth in the place of predictions wherever it is known.
+    """Replace predicted similarities by the true ones wherever both labels are known.
 
     Args:
-        similarity: `[batch, batch]` float32, predictions.
-        labels: `[batch]` integers, the classes; below 0 where a row's class is not known.
+        similarity: `[batch, batch]` float32, the predictions.
+        labels: `[batch]` integer classes; below 0 where the class is unknown.
 
     Returns:
-        `[batch, batch]` float32: 1 or 0 for pairs of rows that are both labelled, the prediction for all others.
+        `[batch, batch]` float32: 1 or 0 for pairs of labelled rows, the prediction for all others.
     """
     same_class = ops.cast(labels[:, None] == labels[None, :], "float32")
     known = labels >= 0
@@ -120,7 +121,7 @@ def with_true_relations(similarity: Tensor, labels: Tensor) -> Tensor:
 
 
 def _table(columns: Tensor, values: Tensor, size: Tensor) -> Tensor:
-    """Lists of columns and their values, each `[size, count]`, as `[size, size]` float32; values of a place add up."""
+    """Scatter the values of each row to their columns, both `[size, count]`, into `[size, size]` float32, summing."""
     lines = ops.broadcast_to(ops.arange(size, dtype="int32")[:, None], ops.shape(columns))
     places = ops.reshape(ops.stack([lines, columns], axis=2), (-1, 2))
     return ops.scatter(places, ops.reshape(values, (-1,)), (size, size))

@@ -1,4 +1,4 @@
-"""The model that teaches itself: student, teacher, and the step that trains both.
+"""Self-taught metric learning: student, teacher, and the step that trains both.
 
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, algorithm 1.
 """
@@ -27,10 +27,10 @@ SELF_TAUGHT_LOGS = ("relaxed_contrastive", "self_distillation", "positive_share"
 class SelfTaughtModel(StudentTeacherModel):
     """A student that learns from a moving average of itself.
 
-    `fit` takes pairs of views `[batch, num_views, height, width, channels]` float32, preprocessed, and image ids
-    `[batch]` integers. Batches of neighbours, as `stml_tf.train` draws them, teach more than random ones. `evaluate`
-    and `validation_data` take the same pairs and compute the losses; `predict` takes them, or images, and returns the
-    student's two outputs.
+    `fit` takes a dataset of `(views, image_ids)`: preprocessed views `[batch, num_views, height, width, channels]`
+    float32, and integer ids `[batch]`. Batches of neighbours, as `stml_tf.train` draws them, teach more than random
+    ones. `evaluate` and `validation_data` take the same dataset and compute the losses; `predict` takes it, or images,
+    and returns the student's two outputs.
 
         import keras
         import numpy as np
@@ -58,21 +58,22 @@ class SelfTaughtModel(StudentTeacherModel):
         embeddings = model.embed(pixels.astype("float32") / 127.5 - 1)  # [24, 8], L2-normalised
 
     Args:
-        student: A functional `keras.Model` from images to two outputs, each `[batch, dim]`: the embedding that is
-            kept, and an auxiliary one that the teacher shares; such as what `build_student` returns.
-        num_neighbors: Images in a neighbourhood, the image itself included; times views, this is the paper's k.
+        student: A functional `keras.Model`, such as `build_student` returns, from images to two outputs, each
+            `[batch, dim]`: the embedding to keep, and an auxiliary one that the teacher shares.
+        num_neighbors: Images in a neighbourhood, including the image itself. Times the number of views, it is the
+            paper's k.
         sigma: Bandwidth of the pairwise similarity.
         delta: Margin of the relaxed contrastive loss.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
-        teacher_start: "student" or "independent", see `build_teacher`.
-        teacher_center: Whether the batch's mean is taken off the teacher's embeddings before they are compared. The
-            losses see differences of embeddings alone, so nothing holds that mean in place, yet it takes part in the
-            teacher's angles: as it grows all pairs look alike, and a small `sigma` makes that feed on itself. The paper
-            does not centre.
-        teacher_update: "after" moves the teacher after the optimizer's step, "before" as the authors' code does.
-        accumulate: In how many equal pieces a device embeds its part of the batch. The similarity and the losses are
-            over the whole batch regardless.
-        logged: Names of what `train_step` logs, for those who write another.
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
+        teacher_start: "student" or "independent"; see `build_teacher`.
+        teacher_center: Whether to subtract the batch mean from the teacher's embeddings before they are compared. The
+            losses depend only on differences of embeddings, so nothing keeps that mean from drifting, but it does
+            affect the teacher's angles: as it grows, all pairs look alike, and a small `sigma` reinforces that. The
+            paper does not centre.
+        teacher_update: "after" moves the teacher after the optimizer's step; "before", as in the authors' code, before.
+        accumulate: Number of equal pieces in which a device embeds its part of the batch. Similarity and losses are
+            over the whole batch in any case.
+        logged: Names of what `train_step` logs, for subclasses with a step of their own.
 
     Raises:
         UserError: If `momentum`, `teacher_start`, `teacher_update` or `accumulate` is out of range.
@@ -106,14 +107,15 @@ class SelfTaughtModel(StudentTeacherModel):
         self.accumulate = accumulate
 
     def pseudo_labels(self, views: Tensor, image_ids: Tensor) -> SelfTaughtSimilarity:
-        """The teacher's opinion of a batch; within a replica of several, of the batch of them all.
+        """Predict which pairs of a batch are of the same class; in a replica, of the batch of all replicas.
 
         Args:
             views: `[batch, num_views, height, width, channels]`, preprocessed.
             image_ids: `[batch]` integers.
 
         Returns:
-            Similarities, each `[batch * num_views, batch * num_views]`; the views of an image lie side by side.
+            Similarities, each `[batch * num_views, batch * num_views]` float32 in [0, 1]; the views of an image are
+            adjacent rows.
         """
         return self._similarity_of(self._rows(views), image_ids, num_views=views.shape[1])
 
@@ -162,11 +164,11 @@ class SelfTaughtModel(StudentTeacherModel):
         }
 
     def _rows(self, views: Tensor) -> Tensor:
-        """The views of all images below each other, as far as student and teacher share them: `[rows, ...]`."""
+        """Return the views of all images as rows `[rows, ...]`, already embedded as far as the network is frozen."""
         return self._frozen_features(ops.reshape(views, (-1, *views.shape[2:])), pieces=self.accumulate)
 
     def _teacher_rows(self, rows: Tensor, image_ids: Tensor, *, num_views: int) -> tuple[Tensor, Tensor]:
-        """The teacher's embeddings of all rows of the batch, `[rows, teacher_dim]`, and their image ids, `[rows]`."""
+        """Return the teacher's embeddings of all rows of the batch, `[rows, teacher_dim]`, and their image ids."""
         embeddings = gather_rows(embed_in_pieces(self.teacher, rows, pieces=self.accumulate))
         return embeddings, ops.repeat(gather_rows(image_ids), num_views)
 
@@ -181,7 +183,7 @@ class SelfTaughtModel(StudentTeacherModel):
         )
 
     def _self_taught_losses(self, f: Tensor, g: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
-        """The relaxed contrastive loss, mean of both heads, and the distillation of `g` into `f`."""
+        """Return the relaxed contrastive loss, averaged over both heads, and the distillation of `g` into `f`."""
         f, g = relative_distances(f), relative_distances(g)
         contrastive = (
             relaxed_contrastive(f, similarity, delta=self.delta) + relaxed_contrastive(g, similarity, delta=self.delta)
@@ -189,7 +191,7 @@ class SelfTaughtModel(StudentTeacherModel):
         return contrastive, self_distillation(f, g)
 
     def _step(self, gradients: list[Tensor]) -> Tensor:
-        """The optimizer's step and the teacher's, in their order; returns the gradient's norm."""
+        """Move the student and the teacher, in the order of `teacher_update`; return the gradient norm."""
         if self.teacher_update == "before":
             self._move_teacher()
         gradient_norm = self._apply_gradients(gradients)
@@ -199,7 +201,7 @@ class SelfTaughtModel(StudentTeacherModel):
 
 
 def positive_share(contextual: Tensor) -> Tensor:
-    """Share of the pairs of different rows that a contextual similarity `[rows, rows]` sees anything in."""
+    """Return the share of the pairs of different rows whose contextual similarity, `[rows, rows]`, is not 0."""
     rows = ops.shape(contextual)[0]
     found = ops.sum(ops.sign(contextual * (1.0 - ops.eye(rows, dtype="float32"))))
     rows = ops.cast(rows, "float32")

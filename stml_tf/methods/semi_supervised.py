@@ -1,7 +1,7 @@
-"""Learning from some labels and many images without: a supervised loss beside the self-taught ones.
+"""Semi-supervised metric learning: a supervised loss on labelled images, self-taught losses on the others.
 
 Kim, Kim, Cho, Kwak: Self-Taught Metric Learning without Labels, CVPR 2022, arXiv 2205.01903, section 4.4. The authors'
-code for it is not published; what their paper leaves open is an argument here.
+code for it is not published; whatever their paper leaves open is an argument here.
 """
 
 from collections.abc import Callable
@@ -29,29 +29,38 @@ def build_semi_supervised(
     steps_per_epoch: int,
     **settings: Any,
 ) -> "SemiSupervisedModel":
-    """Build a `SemiSupervisedModel` whose warm-up is counted in epochs; the other arguments are the class's."""
+    """Build a `SemiSupervisedModel` whose warm-up is counted in epochs.
+
+    Args:
+        student: See `SemiSupervisedModel`.
+        supervised_loss: See `SemiSupervisedModel`.
+        warmup_epochs: Epochs in which the weight of the self-taught losses is 0.
+        steps_per_epoch: Steps in an epoch.
+        **settings: Further arguments of `SemiSupervisedModel`.
+    """
     return SemiSupervisedModel(student, supervised_loss, warmup_steps=warmup_epochs * steps_per_epoch, **settings)
 
 
 @keras.saving.register_keras_serializable("stml_tf")
 class SemiSupervisedModel(SelfTaughtModel):
-    """A student that learns from labels, and beside them from a moving average of itself.
+    """A student that learns from labels and from a moving average of itself.
 
-    `fit` takes views `[batch, num_views, height, width, channels]`, image ids `[batch]` and labels `[batch]`, integers
-    that are below 0 where a class is not known. The labelled images of a batch come first.
+    `fit` takes a dataset of `(views, image_ids, labels)`: preprocessed views
+    `[batch, num_views, height, width, channels]` float32, integer ids `[batch]` and integer labels `[batch]`, which are
+    below 0 where the class is unknown. The labelled images of a batch come first.
 
-    The loss is the supervised one of `f` on the labelled part, plus `weight` times those of `SelfTaughtModel` on the
-    unlabelled part, or on both parts.
+    The loss is the supervised loss of `f` on the labelled part, plus `weight` times the losses of `SelfTaughtModel` on
+    the unlabelled part or on both.
 
     Args:
         student: What `build_student` returns.
-        supervised_loss: What `build_loss` returns; if it has proxies, they are trained along with the heads.
+        supervised_loss: What `build_loss` returns. If it has proxies, they are trained along with the heads.
         num_labeled: Labelled images in a batch.
-        weight: Weight of the self-taught losses, whose numbers are small; 0 learns from labels alone, and batches need
-            no unlabelled part.
-        joint: Whether pseudo labels and self-taught losses are over both parts of a batch together, with true
-            relations between labelled images in the place of predicted ones; else they are over the unlabelled part.
-        warmup_steps: Steps in which the weight is 0 to begin with, so that the teacher first learns from labels.
+        weight: Weight of the self-taught losses, whose values are small. With 0 the model learns from labels alone, and
+            batches need no unlabelled part.
+        joint: Whether pseudo labels and self-taught losses cover both parts of a batch, with the true relations
+            between labelled images in place of the predicted ones, or only the unlabelled part.
+        warmup_steps: Initial steps in which the weight is 0, so that the teacher first learns from labels.
         **kwargs: Further arguments of `SelfTaughtModel`.
 
     Raises:
@@ -132,7 +141,7 @@ class SemiSupervisedModel(SelfTaughtModel):
     def _relations(
         self, rows: Tensor, image_ids: Tensor, labels: Tensor, *, num_views: int, first: int
     ) -> SelfTaughtSimilarity:
-        """Of the rows from `first` on."""
+        """Return the similarities of the rows from `first` on, with the true relations where labels are known."""
         embeddings, image_ids = self._teacher_rows(rows, image_ids, num_views=num_views)
         similarity = self._similarity(embeddings[first:], image_ids[first:], num_views=num_views)
         return similarity._replace(combined=with_true_relations(similarity.combined, labels[first:]))

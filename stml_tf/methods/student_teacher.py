@@ -1,4 +1,4 @@
-"""What every method has: a student that is trained, and a teacher that is its moving average."""
+"""The base class of all methods: a student that is trained, and a teacher that is its moving average."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,21 +18,21 @@ from stml_tf.tensor import Tensor
 
 
 class StudentTeacherModel(keras.Model):
-    """A method of training, less its `train_step`.
+    """The base class of training methods, which add a `train_step`.
 
-    Calling the model returns the student's outputs, `(embedding, g)`. The embedding is what is evaluated and exported;
-    the teacher is a moving average of the network to `g`.
+    Calling the model returns the student's outputs, `(embedding, g)`. The embedding is evaluated and exported; the
+    teacher is a moving average of the part of the network that computes `g`.
 
     Args:
         student: A functional model from preprocessed images `[batch, height, width, channels]` to two outputs,
             `(embedding, g)`, each `[batch, dim]`.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
-        teacher_start: "student" or "independent", see `build_teacher`.
-        logged: Names of what `train_step` logs, beside "loss" and "gradient_norm".
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
+        teacher_start: "student" or "independent"; see `build_teacher`.
+        logged: Names of what `train_step` logs in addition to "loss" and "gradient_norm".
 
     Raises:
-        UserError: If `momentum` or `teacher_start` is out of range, or Keras is set to what the method cannot train
-            with.
+        UserError: If `momentum` or `teacher_start` is out of range, or Keras has global settings that the method
+            cannot train with.
     """
 
     def __init__(
@@ -66,14 +66,13 @@ class StudentTeacherModel(keras.Model):
     ) -> None:
         """Set the optimizers.
 
-        Args:
-            optimizer: Trains the model; the student's trunk alone where the heads have an optimizer of their own.
-            head_optimizer: Trains the heads; None leaves them to `optimizer`.
-            layer_decay: By what factor the learning rate falls from block to block below the heads.
-            **kwargs: What `keras.Model.compile` takes beside a loss and metrics.
+        If the student computes in float16, both scale the loss by the same factor; see `LossScaleOptimizer` of Keras.
 
-        Where the student computes in float16, both scale the loss by the same number, see `LossScaleOptimizer` of
-        Keras.
+        Args:
+            optimizer: Trains the whole model, or only the student's trunk if there is a `head_optimizer`.
+            head_optimizer: Trains the heads; None leaves them to `optimizer`.
+            layer_decay: Factor by which the learning rate falls from block to block below the heads.
+            **kwargs: Further arguments of `keras.Model.compile`, except a loss and metrics.
         """
         optimizer = keras.optimizers.get(optimizer)
         if _computes_in_float16(self.student):
@@ -96,7 +95,7 @@ class StudentTeacherModel(keras.Model):
             training: Whether BatchNorm uses the batch's statistics.
 
         Returns:
-            `(embedding, g)`, each `[batch, dim]`, or `[batch, num_views, dim]` for views; not normalised.
+            `(embedding, g)`, each `[batch, dim]`, or `[batch, num_views, dim]` for views, float32, not normalised.
         """
         if len(images.shape) == 4:
             return self.student(images, training=training)
@@ -105,7 +104,11 @@ class StudentTeacherModel(keras.Model):
         return tuple(ops.reshape(output, (-1, num_views, output.shape[-1])) for output in outputs)
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
-        """Refuse `evaluate` and `validation_data`, unless a method has a loss that means something beside training."""
+        """Refuse `evaluate` and `validation_data`; a method whose loss is meaningful outside training overrides this.
+
+        Raises:
+            UserError: Always.
+        """
         raise UserError(
             f"{type(self).__name__} has no loss to validate with: embed test images with `model.embed` and pass the "
             "embeddings and their labels to `stml_tf.evaluation.retrieval_metrics`."
@@ -118,7 +121,7 @@ class StudentTeacherModel(keras.Model):
             images: `[batch, height, width, channels]`, preprocessed.
 
         Returns:
-            L2-normalised embeddings `[batch, dim]`, float32.
+            Embeddings `[batch, dim]` float32, L2-normalised.
         """
         embeddings, _ = self.student(images, training=False)
         return ops.divide_no_nan(embeddings, ops.norm(embeddings, axis=1, keepdims=True))
@@ -155,7 +158,7 @@ class StudentTeacherModel(keras.Model):
 
     def _optimized_variables(self) -> list[tuple[keras.optimizers.Optimizer, list[keras.Variable]]]:
         # Keras's `MultiOptimizer` (3.15) takes the same steps, but has no learning rate to show, refuses optimizers
-        # that scale the loss, and is saved only where it tells heads by their names, which a student may choose.
+        # that scale the loss, and can only be saved if it tells heads by their names, which a student may choose.
         variables = self.trainable_variables
         if self.head_optimizer is None:
             return [(self.optimizer, variables)]
@@ -165,12 +168,12 @@ class StudentTeacherModel(keras.Model):
         return [(self.optimizer, trunk), (self.head_optimizer, heads)]
 
     def _apply_gradients(self, gradients: list[Tensor]) -> Tensor:
-        """Take a step along the gradients of `optimizer.scale_loss(loss)` and return the norm of the loss's own."""
+        """Apply the gradients of `optimizer.scale_loss(loss)`; return the norm of the unscaled gradient."""
         gradients = average_over_replicas(gradients)
         norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            # Where scaling made one gradient overflow, all do: so the optimizers skip a step together, which moves
-            # nothing, and keep the same scale.
+            # If scaling made one gradient overflow, make all of them overflow: then both optimizers skip the step and
+            # keep the same scale.
             overflow = tf.where(tf.math.is_finite(norm), 0.0, float("nan"))
             gradients = [None if gradient is None else gradient + overflow for gradient in gradients]
             norm = tf.where(tf.math.is_finite(norm), norm, 0.0)
@@ -178,13 +181,13 @@ class StudentTeacherModel(keras.Model):
         before = [(v, tf.identity(v.value)) for v in self.trainable_variables if id(v) in self._rate_scales]
         for optimizer, variables in self._optimized_variables():
             optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
-        # An optimizer's step is proportional to its learning rate, so a part of the step is a step at a lower rate.
+        # An optimizer's step is proportional to its learning rate, so part of a step is a step at a lower rate.
         for variable, old in before:
             variable.assign(old + self._rate_scales[id(variable)] * (variable - old))
         return norm
 
     def _frozen_features(self, images: Tensor, *, pieces: int = 1) -> Tensor:
-        """What student and teacher share of a batch `[rows, ...]`: computed once, without gradient."""
+        """Embed a batch with the frozen part that student and teacher share: `[rows, ...]`, once, without gradient."""
         frozen = frozen_part(self.student)
         return images if frozen is None else tf.stop_gradient(embed_in_pieces(frozen, images, pieces=pieces))
 
@@ -197,7 +200,7 @@ class StudentTeacherModel(keras.Model):
         return {name: per_replica_log(self._means[name].result()) for name in self._means if name in values}
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Nothing: all is built. Keras would draw a batch before the first epoch to find out the shapes of layers."""
+        """Do nothing: everything is built. Keras would draw a batch before the first epoch to infer layer shapes."""
 
 
 def _computes_in_float16(layer: keras.Layer) -> bool:

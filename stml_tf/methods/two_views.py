@@ -1,4 +1,4 @@
-"""What the self-supervised baselines share: the student sees one view of an image, the teacher the other."""
+"""The base class of the self-supervised baselines: the student sees one view, the teacher the other."""
 
 from typing import Any
 
@@ -13,33 +13,34 @@ from stml_tf.tensor import Tensor
 
 
 class TwoViewModel(StudentTeacherModel):
-    """A method that holds the student's projection of one view against the teacher's projection of the other.
+    """The base class of methods that compare the student's projection of one view with the teacher's of the other.
 
-    `fit` takes pairs of views `[batch, 2, height, width, channels]` and image ids `[batch]`, as `training_batches`
-    makes them; the ids are not used. The teacher moves after the optimizer's step, which is before it looks at the
-    next batch, as the methods have it.
+    `fit` takes a dataset of `(views, image_ids)`: preprocessed views `[batch, 2, height, width, channels]` float32, and
+    ids `[batch]`, which are not used. The teacher moves after the optimizer's step, before it sees the next batch, as
+    in the original methods.
 
-    The teacher's BatchNorm uses the statistics of the batch, as in the original methods. On its moving statistics,
-    which lag behind for as long as its weights do, a teacher that starts from random weights maps all images to nearly
-    one direction (tried with MoCo on Omniglot: mean cosine 1.0, and Recall@1 fell below the untrained network's).
+    The teacher's BatchNorm uses the statistics of the batch, as in the original methods. With its moving statistics,
+    which lag as far behind as its weights, a teacher that starts from random weights maps all images to nearly the same
+    direction (tried with MoCo on Omniglot: mean cosine 1.0, and Recall@1 fell below the untrained network's).
 
     Args:
         student: What `build_projection_student` returns.
-        momentum: Share of the teacher that stays at each step, in [0, 1).
+        momentum: Share of the teacher's weights that each step keeps, in [0, 1).
 
     Raises:
-        UserError: If `momentum` is out of range; from `fit`, if there are not two views.
+        UserError: If `momentum` is out of range; from `fit`, unless there are two views.
     """
 
     def __init__(self, student: keras.Model, *, momentum: float = 0.99, **kwargs: Any) -> None:
         super().__init__(student, momentum=momentum, **kwargs)
 
     def objective(self, projections: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch; subclasses implement this.
 
         Args:
-            projections: `[batch, dim]` of the student, not normalised.
-            targets: `[batch, dim]` of the teacher, not normalised, without gradient; row by row the same images.
+            projections: `[batch, dim]` float32 projections of the student, not normalised.
+            targets: `[batch, dim]` float32 projections of the teacher for the same images, not normalised, without
+                gradient.
 
         Returns:
             A float32 scalar.
@@ -50,7 +51,7 @@ class TwoViewModel(StudentTeacherModel):
         views, _ = data
         if views.shape[1] != 2:
             raise UserError(f"{type(self).__name__} learns from 2 views of an image, but {views.shape[1]} were given.")
-        # Each view goes through one of the two alone, so there is nothing to share.
+        # Each view passes through only one of the two networks, so there is nothing to share.
         targets = gather_rows(self.teacher(self._frozen_features(views[:, 1]), training=True))
         with tf.GradientTape() as tape:
             _, projections = self.student(views[:, 0], training=True)

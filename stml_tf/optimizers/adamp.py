@@ -20,30 +20,30 @@ from stml_tf.errors import UserError
 class AdamP(keras.optimizers.Optimizer):
     """Adam with the radial part of the update projected away from scale-invariant weights.
 
-    Each weight tensor of two axes or more is looked at channel by channel, then as a whole; the first view whose
-    gradients are all almost orthogonal to the weights is projected. Keras keeps the output axis last, so a channel is
-    everything but the last axis. A kernel `[height, width, in, 1]` is taken for a depthwise one, whose channels are its
-    `in` filters of `[height, width]`; a depthwise kernel with several outputs a channel looks like an ordinary
-    convolution and is treated as one, so its second chance is the view of the whole.
+    Each weight tensor with two or more axes is viewed channel by channel, then as a whole; the first view in which all
+    gradients are almost orthogonal to the weights is projected. In Keras the output axis comes last, so a channel spans
+    all other axes. A kernel `[height, width, in, 1]` is taken to be depthwise: its channels are its `in` filters of
+    `[height, width]`. A depthwise kernel with several outputs per channel looks like an ordinary convolution and is
+    treated as one, so only the view of the whole can be right for it.
 
     `weight_decay` is decoupled and scaled by the learning rate, `w *= 1 - learning_rate * weight_decay`, and by
     `wd_ratio` as well where the update was projected. `exclude_from_weight_decay` works as on any Keras optimizer.
 
     Args:
-        learning_rate: float, or a `LearningRateSchedule`.
-        beta_1: decay of the mean of the gradients, in [0, 1).
-        beta_2: decay of the mean of the squared gradients, in [0, 1).
-        epsilon: added to denominators, positive.
-        weight_decay: decay per unit of learning rate, 0 or more.
-        delta: how orthogonal counts as scale-invariant: the largest |cosine| of gradient and weights must lie below
+        learning_rate: A float, or a `LearningRateSchedule`.
+        beta_1: Decay of the mean of the gradients, in [0, 1).
+        beta_2: Decay of the mean of the squared gradients, in [0, 1).
+        epsilon: Added to denominators, positive.
+        weight_decay: Decay per unit of learning rate, 0 or more.
+        delta: Weights count as scale-invariant if the largest |cosine| of gradient and weights is below
             `delta / sqrt(number of weights in the view)`.
-        wd_ratio: what is left of the weight decay where the update was projected, in [0, 1].
-        nesterov: use Nesterov momentum.
-        name: the optimizer's name.
-        **kwargs: what every Keras optimizer takes, such as `clipnorm`.
+        wd_ratio: Factor of the weight decay where the update was projected, in [0, 1].
+        nesterov: Whether to use Nesterov momentum.
+        name: Name of the optimizer.
+        **kwargs: Further arguments of every Keras optimizer, such as `clipnorm`.
 
     Raises:
-        UserError: an argument lies outside its range.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -78,7 +78,11 @@ class AdamP(keras.optimizers.Optimizer):
         self.nesterov = nesterov
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Create both moments of each variable, zero; building twice is building once."""
+        """Create both moments of each variable as zeros, unless they exist.
+
+        Args:
+            variables: The variables to optimise.
+        """
         if self.built:
             return
         super().build(variables)
@@ -86,17 +90,23 @@ class AdamP(keras.optimizers.Optimizer):
         self._squares = [self._moment(variable, "square") for variable in variables]
 
     def _moment(self, variable: keras.Variable, name: str) -> keras.Variable:
-        # In float16 the squares of ordinary gradients underflow to 0, and the update would blow up.
-        # By path, as Keras's own optimizers do: names alone are not unique, and some count up with every network built.
+        # At least float32: in float16 the squares of ordinary gradients underflow to 0, and the update would explode.
+        # Named by path, as in Keras's own optimizers: a name alone is not unique, and some count the networks built.
         owner = variable.path.replace("/", "_")
         return self.add_variable(shape=variable.shape, dtype=_compute_dtype(variable), name=f"{owner}_{name}")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move one variable. `gradient` has its shape; low-precision variables are computed in float32."""
+        """Update one variable.
+
+        Args:
+            gradient: The gradient, of the variable's shape.
+            variable: The variable. Low-precision variables are computed in float32.
+            learning_rate: The current learning rate, a scalar.
+        """
         mean = self._means[self._get_variable_index(variable)]
         square = self._squares[self._get_variable_index(variable)]
         weights = ops.cast(variable, mean.dtype)
-        # Adding 0 makes a sparse gradient, as of an embedding table, dense: the projection needs all of a channel.
+        # Adding 0 makes a sparse gradient, as of an embedding table, dense: the projection needs whole channels.
         gradient = ops.add(ops.zeros_like(weights), ops.cast(gradient, mean.dtype))
         learning_rate = ops.cast(learning_rate, mean.dtype)
         step = ops.cast(self.iterations + 1, mean.dtype)
@@ -117,12 +127,12 @@ class AdamP(keras.optimizers.Optimizer):
         self.assign(variable, weights - learning_rate / mean_correction * update)
 
     def _project(self, weights: Any, gradient: Any, update: Any) -> tuple[Any, Any]:
-        """The update without its radial part where the weights look scale-invariant, and the share of decay left."""
+        """Return the update, without its radial part where weights look scale-invariant, and the decay factor."""
         decay_share = ops.ones((), dtype=update.dtype)
         if len(weights.shape) < 2:
             return update, decay_share
         projected_update = update
-        # The channel view comes last, so that it has the last word over the view of the whole tensor.
+        # The channel view comes last, as it takes precedence over the view of the whole tensor.
         for axes in (tuple(range(len(weights.shape))), _channel_axes(weights.shape)):
             view_size = math.prod(weights.shape[axis] for axis in axes)
             norm = _norm(weights, axes)
@@ -137,10 +147,10 @@ class AdamP(keras.optimizers.Optimizer):
         return projected_update, decay_share
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Nothing: Keras would decay before the update, but how much AdamP decays is known only inside of it."""
+        """Do nothing: Keras would decay before the update, but only the update knows how much AdamP decays."""
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments, as plain values."""
+        """Return all arguments as plain values."""
         return super().get_config() | {
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,

@@ -14,22 +14,22 @@ PACES = ("epoch", "step")
 
 @keras.saving.register_keras_serializable(package="stml_tf")
 class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Warms up linearly, then stays (`constant`) or falls to 0 along half a cosine (`cosine`).
+    """A learning rate that warms up linearly, then stays constant or falls to 0 along half a cosine.
 
     With E epochs, W of them warm-up, the rate in epoch e = 0, 1, ... is `learning_rate * (e + 1) / (W + 1)` while
-    e < W, and from there on `learning_rate * (1 + cos(pi * (e - W) / (E - W))) / 2` for `cosine`. It stays at the end's
-    value after epoch E. `by="step"` counts steps in place of epochs.
+    e < W, and from there on `learning_rate * (1 + cos(pi * (e - W) / (E - W))) / 2` for `cosine`. After epoch E it
+    keeps its last value. `by="step"` counts steps instead of epochs.
 
     Args:
-        learning_rate: the highest rate, 0 or more.
+        learning_rate: The highest rate, 0 or more.
         name: "cosine" or "constant".
-        epochs: number of epochs, 1 or more.
-        steps_per_epoch: optimizer steps in an epoch, 1 or more.
-        warmup_epochs: how many of the epochs are warm-up, from 0 to `epochs - 1`.
-        by: change the rate each "epoch" or each "step".
+        epochs: Number of epochs, 1 or more.
+        steps_per_epoch: Optimizer steps in an epoch, 1 or more.
+        warmup_epochs: Number of epochs that are warm-up, from 0 to `epochs - 1`.
+        by: Whether the rate changes once an "epoch" or at every "step".
 
     Raises:
-        UserError: an argument lies outside its range.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -61,7 +61,14 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.by = by
 
     def __call__(self, step: Any) -> Any:
-        """`step`: integer scalar, optimizer steps taken so far. Returns the rate of the next one, float32 scalar."""
+        """Return the learning rate of a step.
+
+        Args:
+            step: Integer scalar, the number of optimizer steps taken so far.
+
+        Returns:
+            The rate of the next step, a float32 scalar.
+        """
         units_per_epoch = 1 if self.by == "epoch" else self.steps_per_epoch
         time = step // self.steps_per_epoch if self.by == "epoch" else step
         time = ops.cast(time, "float32")
@@ -72,7 +79,7 @@ class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * ops.where(time < warmup, rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments, as plain values."""
+        """Return all arguments as plain values."""
         return {
             "learning_rate": self.learning_rate,
             "name": self.name,
