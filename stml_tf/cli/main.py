@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem
 
 from stml_tf import __version__
 from stml_tf.cli.errors import errors_as_messages, verbose_option
@@ -17,47 +16,20 @@ from stml_tf.cli.images import (
     tell_choices,
 )
 from stml_tf.cli.quiet import import_tensorflow
+from stml_tf.cli.recipe_options import (
+    data_dir_option,
+    import_option,
+    import_plugins,
+    recipe_argument,
+    recipe_or_images,
+    set_option,
+)
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
+from stml_tf.cli.sweep import sweep
 
 # What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
-
-def _complete_recipe(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a shipped recipe, or of a file."""
-    from stml_tf.recipe.load import shipped_recipes
-
-    named = [CompletionItem(name, help=about) for name, about in shipped_recipes().items()]
-    return [*(item for item in named if item.value.startswith(incomplete)), CompletionItem(incomplete, type="file")]
-
-
-def _import_plugins(modules: tuple[str, ...]) -> None:
-    if modules:
-        from stml_tf.plugins import import_plugin
-
-        import_tensorflow()  # which most plug-ins import, and then with its notices
-        for module in modules:
-            import_plugin(module)
-
-
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-recipe_argument = click.argument("recipe", shell_complete=_complete_recipe)
-recipe_or_images = click.argument("recipe", required=False, shell_complete=_complete_recipe)
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
-)
-import_option = click.option(
-    "--import",
-    "modules",
-    multiple=True,
-    metavar="MODULE",
-    help="Import a module of your own, by its name or as a .py file, that registers backbones, data sets, losses or "
-    "methods; may be repeated.",
-)
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(exists=True, path_type=Path),
-    help="Folder that the recipe's data paths start from, or the downloaded archive of a published data set.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -112,7 +84,7 @@ def train(
         from stml_tf.recipe.load import load_recipe, read_document
         from stml_tf.runs.folder import RunFolder
 
-        _import_plugins(modules)
+        import_plugins(modules)
         source = recipe if images is None else choose_recipe(images, **chosen)
         if resume:
             _, document = read_document(source, overrides)
@@ -162,7 +134,7 @@ def evaluate(
     """Measure retrieval with the network of a run's folder, or with a SavedModel."""
     with errors_as_messages(verbose):
         import_tensorflow()
-        _import_plugins(modules)
+        import_plugins(modules)
         from stml_tf.runs import evaluate as evaluation
 
         for name, value in evaluation.evaluate(run_or_saved_model, data_dir=data_dir, images=images).items():
@@ -208,7 +180,7 @@ def export(
     """Write the network of the folder RUN as the next version of a SavedModel to the folder OUT."""
     with errors_as_messages(verbose):
         import_tensorflow()
-        _import_plugins(modules)
+        import_plugins(modules)
         from stml_tf.export.model_card import describe_weights
         from stml_tf.runs import export as exporting
 
@@ -245,7 +217,7 @@ def validate(recipe: str, overrides: tuple[str, ...], modules: tuple[str, ...], 
     with errors_as_messages(verbose):
         from stml_tf.recipe.load import load_recipe, missing_weights
 
-        _import_plugins(modules)
+        import_plugins(modules)
         loaded = load_recipe(recipe, overrides, check_files=False)
         click.echo(f"{recipe} is valid")
         click.echo(f"  data      {loaded.data.name}")
@@ -264,7 +236,7 @@ def schema(modules: tuple[str, ...], verbose: bool) -> None:
     with errors_as_messages(verbose):
         from stml_tf.recipe.load import recipe_schema
 
-        _import_plugins(modules)
+        import_plugins(modules)
         click.echo(json.dumps(recipe_schema(), indent=2))
 
 
@@ -283,5 +255,5 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in (init, *SEARCH_COMMANDS):
+for command in (init, sweep, *SEARCH_COMMANDS):
     main.add_command(command)

@@ -16,6 +16,10 @@ class TrainingStopped(RuntimeError):
     """Training cannot go on; the message says where it stopped and what to do."""
 
 
+class TrainingRuined(TrainingStopped):
+    """What has been learned is of no use: it collapsed, or is no longer a number."""
+
+
 class TrainingInterrupted(RuntimeError):
     """A signal asked training to stop, and it did; the message says how to go on.
 
@@ -98,7 +102,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         every: Steps from one look to the next; the end of an epoch is always looked at.
 
     Raises:
-        TrainingStopped: If a logged value or, at the end of an epoch, a variable is NaN or infinite.
+        TrainingRuined: If a logged value or, at the end of an epoch, a variable is NaN or infinite.
     """
 
     def __init__(self, every: int = 20) -> None:
@@ -123,7 +127,7 @@ def require_finite(model: keras.Model) -> None:
     """Refuse to go on from a model, or to keep it, of which a weight or an optimizer's variable is NaN or infinite.
 
     Raises:
-        TrainingStopped: If one is.
+        TrainingRuined: If one is.
     """
     optimizers = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
     groups = {
@@ -137,8 +141,8 @@ def require_finite(model: keras.Model) -> None:
             raise _no_longer_numbers(model, name)
 
 
-def _no_longer_numbers(model: keras.Model, what: str) -> TrainingStopped:
-    return TrainingStopped(
+def _no_longer_numbers(model: keras.Model, what: str) -> TrainingRuined:
+    return TrainingRuined(
         f"Training stopped at step {int(model.optimizer.iterations.numpy())}: {what} became NaN or infinite. The "
         "checkpoints of the epochs before are intact. Lower optimizer.learning_rate, or give schedule.warmup_epochs."
     )

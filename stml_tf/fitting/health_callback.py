@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from stml_tf.evaluation.health import Health, Verdict, measure_health, verdict
-from stml_tf.fitting.callbacks import TrainingStopped
+from stml_tf.fitting.callbacks import TrainingRuined
 
 SCORE = "health"
 _PREFIX = "health/"
@@ -30,7 +30,7 @@ class HealthCallback(keras.callbacks.Callback):
         verdict: What the health of the last epoch says, beside all before.
 
     Raises:
-        TrainingStopped: If the embedding collapses.
+        TrainingRuined: If the embedding collapses.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class HealthCallback(keras.callbacks.Callback):
             logs[SCORE] = health.score
             logs.update({f"{_PREFIX}{name}": value for name, value in asdict(health).items() if value is not None})
         if self.stop_when_collapsed and self._collapsing >= _PATIENCE:
-            raise TrainingStopped(
+            raise TrainingRuined(
                 f"Training stopped after epoch {epoch + 1}, as the embedding collapses: images look alike to the "
                 f"network (mean cosine {health.cosine_mean:.2f}, effective rank {health.effective_rank:.1f}, "
                 f"{self._history[0].effective_rank:.1f} before training; two views of an image find each other in "

@@ -1,5 +1,6 @@
 """Fits the model of a run: from the beginning or from a checkpoint, to the end or until a signal stops it."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from stml_tf.runs.measure import measure_epoch
 from stml_tf.runs.prepare import Run
 
 History = list[dict[str, float | None]]
+Watch = Callable[[int, Mapping[str, float]], None]  # of the number of complete epochs, and what the last one logged
 
 
 def take_one_step(run: Run) -> None:
@@ -44,13 +46,16 @@ def keep_as_it_is(run: Run) -> History:
     return []
 
 
-def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None) -> History:
+def fit(
+    run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None, watch: Watch | None = None
+) -> History:
     """Train to the end of the recipe's last epoch.
 
     Args:
         run: The run; its model is trained.
         summaries: What TensorBoard shows of it.
         resume_from: The checkpoint to resume from; None: start from the beginning.
+        watch: Is called when an epoch is over, its checkpoint too; what it raises ends the run.
 
     Returns:
         What each epoch logged, by name; None for what was not finite.
@@ -86,7 +91,10 @@ def fit(run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None
             epoch=checkpoints.epoch,
             first_batch=checkpoints.batch,
             epochs=run.recipe.training.epochs,
-            callbacks=_in_order(run, health, TensorBoardScalars(summaries), progress, checkpoints),
+            callbacks=[
+                *_in_order(run, health, TensorBoardScalars(summaries), progress, checkpoints),
+                *([_Watched(watch)] if watch else []),
+            ],
         )
     if keeps_best and (best := store.best()):
         store.restore(run.model, best)
@@ -116,3 +124,12 @@ def _in_order(
         progress,
         checkpoints,  # last: a checkpoint says that all of the epoch is done, and a signal to stop ends the run here
     ]
+
+
+class _Watched(keras.callbacks.Callback):
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.watch(epoch + 1, logs or {})

@@ -51,14 +51,14 @@ def _title(num_images: int, counts: Mapping[str, float | int]) -> str:
     return f"{title} ({without:,} have no other image of their class to find)" if without else title
 
 
-def report(run: Run, results: Results, history: History, saved_model: Path, *, free: Results) -> None:
+def report(run: Run, results: Results, history: History, saved_model: Path | None, *, free: Results) -> None:
     """Write `metrics.json`, which ends a run, and print what was reached and where everything is.
 
     Args:
         run: The run.
         results: Per thing measured, such as "after_training", its metrics.
         history: What each epoch logged.
-        saved_model: Where the SavedModel is.
+        saved_model: Where the SavedModel is; None if none was written.
         free: Those of the results that can be had without training.
     """
     if run.test is None:
@@ -73,14 +73,14 @@ def report(run: Run, results: Results, history: History, saved_model: Path, *, f
             "evaluated": run.recipe.embedding,
             **results,
             **epochs_report(history),
-            "saved_model": str(saved_model.absolute()),
+            **({"saved_model": str(saved_model.absolute())} if saved_model else {}),
         }
     )
     picture = f"{folder.picture}  (queries and their neighbours before and after)"
     made = {
         "Run folder": f"{folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)",
         **({"Picture": picture} if run.test else {}),
-        "SavedModel": saved_model,
+        **({"SavedModel": saved_model} if saved_model else {}),
         "Watch": f"tensorboard --logdir {folder.tensorboard}",
     }
     for what, where in made.items():

@@ -25,7 +25,7 @@ class TrainingResult:
 
     Attributes:
         folder: The run folder.
-        saved_model: The SavedModel's version folder; None after a dry run.
+        saved_model: The SavedModel's version folder; None after a dry run, and for a trial of a sweep.
         metrics: What was measured after training, such as `recall@1`; empty without test images.
         history: What each epoch logged, with its number under "epoch".
     """
@@ -47,7 +47,7 @@ class TrainingResult:
         written = folder.read_metrics()
         return cls(
             folder=folder.path,
-            saved_model=Path(written["saved_model"]),
+            saved_model=Path(written["saved_model"]) if "saved_model" in written else None,
             metrics=written.get("after_training") or written.get("as_exported") or {},
             history=written["epochs"],
             _trained_on=trained_on,
@@ -97,7 +97,9 @@ class TrainingResult:
     @cached_property
     def _embedder(self) -> Embedder:
         if self.saved_model is None:
-            raise UserError("A dry run trains and exports no network: train without dry_run first.")
+            raise UserError(
+                f"{self.folder} has no SavedModel, as of a dry run or a trial of a sweep: train it in full first."
+            )
         return Embedder(self.saved_model)
 
     @cached_property

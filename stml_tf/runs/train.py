@@ -16,7 +16,7 @@ from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
 from stml_tf.runs.export import export_student
-from stml_tf.runs.fit import checkpoint_to_resume, fit, keep_as_it_is, take_one_step
+from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, keep_as_it_is, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
 from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, retrieval
@@ -102,11 +102,15 @@ def train_recipe(
     resume: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
+    export: bool = True,
+    watch: Watch | None = None,
 ) -> TrainingResult:
     """Train, measure and export what a recipe names; see `train`.
 
     Args:
         catalog: The recipe's own data, where they have been opened already.
+        export: False leaves the SavedModel out.
+        watch: Is called when an epoch is over, see `fit`.
     """
     console = console or Console(quiet=not is_chief())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
@@ -137,7 +141,7 @@ def train_recipe(
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    history = fit(run, summaries, resume_from=checkpoint) if recipe.trains else keep_as_it_is(run)
+    history = fit(run, summaries, resume_from=checkpoint, watch=watch) if recipe.trains else keep_as_it_is(run)
 
     after = embed_test_images(run) if run.test else None  # the last work that workers share
     if is_chief():
@@ -148,13 +152,15 @@ def train_recipe(
             draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
         metrics = results.get(reached(recipe), {})
-        saved_model = export_student(
-            recipe,
-            run.model.student,
-            saved_models / recipe.name,
-            metrics,
-            test_classes=test_classes_of(run.folder),
-        )
+        saved_model = None
+        if export:
+            saved_model = export_student(
+                recipe,
+                run.model.student,
+                saved_models / recipe.name,
+                metrics,
+                test_classes=test_classes_of(run.folder),
+            )
         report(run, results, history, saved_model, free=free)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -148,7 +148,7 @@ def test_images_without_labels(tmp_path, kind):
     images = {"folder": tmp_path, "paths": files, "pixels": np.ascontiguousarray(GLYPHS.train.images)}[kind]
     trained = run(tmp_path, images=images, dry_run=True)
     assert (trained.saved_model, trained.metrics, trained.history) == (None, {}, [])
-    with pytest.raises(UserError, match="A dry run trains and exports no network"):
+    with pytest.raises(UserError, match="has no SavedModel, as of a dry run"):
         trained.embed(files)
     assert "given" not in registry.sources
 
