@@ -63,6 +63,7 @@ setup(
             "ruff>=0.6",
             "import-linter>=2.0",
             "playwright>=1.45",
+            "optuna>=4",
         ],
     },
     entry_points={"console_scripts": ["stml-tf = stml_tf.cli.main:main"]},

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 LARGEST_GRID = 30
 _USUAL_TRIALS = 20
-_NEVER_PRUNED = 4  # trials before the first may be pruned: a median of fewer says little
+_NEVER_PRUNED = 4  # trials, before the first one may be pruned: a median of fewer says little
+_FIRST_PRUNED = 2  # the epoch: after the first, networks have hardly moved
 _NAME = "sweep"
 
 
@@ -95,7 +96,7 @@ class Study:
             study_name=_NAME,
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_NEVER_PRUNED, n_warmup_steps=1),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_NEVER_PRUNED, n_warmup_steps=_FIRST_PRUNED),
         )
         size = grid_size(parameters)
         self._grid = list(grid(parameters)) if size <= (LARGEST_GRID if trials is None else trials) else None
