@@ -91,9 +91,8 @@ def train(
             RunFolder(run_dir or Path("runs") / str(document.get("name"))).require_plugins()
         loaded = load_recipe(source, overrides)
         # What can be refused is refused before TensorFlow loads.
-        from stml_tf.data.sources.by_name import open_catalog
         from stml_tf.distribution.workers import worker
-        from stml_tf.dry_run import trial
+        from stml_tf.runs.open_data import open_data
 
         run_dir = run_dir or Path("runs") / loaded.name
         if not dry_run:
@@ -106,8 +105,7 @@ def train(
         # Workers have to meet before TensorFlow does anything, and some data are read by it.
         several = worker()[1] > 1
         data = {"data_dir": images or data_dir, "download": download}
-        with trial(dry_run):
-            catalog = None if several else open_catalog(**data, **loaded.data.model_dump())
+        catalog = None if several else open_data(loaded, RunFolder(run_dir), dry_run=dry_run, **data)
 
         if images is not None and worker()[0] == 0:
             tell_choices(loaded, None if dry_run else run_dir)

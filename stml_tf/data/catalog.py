@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
-from stml_tf.data.image_files import LeftOut
+from stml_tf.data.image_files import Leak, LeftOut
 from stml_tf.errors import UserError
 
 _SETS = ("train", "test", "gallery", "unlabeled")
@@ -91,6 +91,7 @@ class Catalog:
         unlabeled: further images to train on, of these or of other classes, whose labels, if they have any, are not
             to be learned from; None: there are none.
         left_out: files that were there and are no data, with the reason.
+        leaks: images of the test set and the gallery that are training images too, as far as they were looked for.
         max_unreadable: share of each set's images that may be left out because they cannot be decoded.
     """
 
@@ -100,6 +101,7 @@ class Catalog:
     gallery: ImageSet | None = None
     unlabeled: ImageSet | None = None
     left_out: tuple[LeftOut, ...] = ()
+    leaks: tuple[Leak, ...] = ()
     max_unreadable: float = 0.01
 
     def decoded(self, decoding: Decoding) -> Catalog:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stml_tf.data.formats.signatures import HEAD, format_of
+from stml_tf.errors import UserError
 
 # Files called so are taken for images without being opened; what they hold is seen when they are decoded.
 SUFFIXES = frozenset(
@@ -34,6 +35,7 @@ RAW = "camera raw data (export them as JPEG, PNG or TIFF)"
 NO_IMAGE = "no image"
 BROKEN = "no file that can be opened"
 NAME = "name that is not UTF-8"
+_NAMED = 5  # of the images that an error is about
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,40 @@ class Unreadable:
     index: int
     path: Path
     reason: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """An image to measure on that is trained on: its file, and that of the training image that it is."""
+
+    path: Path
+    original: Path
+
+    @property
+    def reason(self) -> str:
+        return f"same as {printable(self.original)}"
+
+
+class ListedError(UserError):
+    """An error about images, of which the message names the first few.
+
+    Args:
+        message: What is wrong and what to do; ends with a colon.
+        images: All of them.
+        name: What a file that lists them is called.
+    """
+
+    def __init__(self, message: str, images: Sequence[LeftOut | Unreadable | Leak], *, name: str) -> None:
+        first = "".join(f"\n  {printable(image.path)}: {image.reason}" for image in images[:_NAMED])
+        more = len(images) - _NAMED
+        super().__init__(message + first + (f"\n  and {more:,} more" if more > 0 else ""))
+        self.images = list(images)
+        self.name = name
+
+    @property
+    def names_all(self) -> bool:
+        """Whether the message names all of the images."""
+        return len(self.images) <= _NAMED
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[LeftOut]]:
@@ -110,13 +146,13 @@ def reason_against(path: Path) -> str | None:
         return BROKEN
 
 
-def counted(left_out: Iterable[LeftOut | Unreadable]) -> str:
+def counted(left_out: Iterable[LeftOut | Unreadable | Leak]) -> str:
     """How much was left out for which reason, the most frequent first, such as `hidden: 12, no image: 3`."""
     counts = Counter(each.reason for each in left_out)
     return ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
 
 
-def listed(left_out: Iterable[LeftOut | Unreadable]) -> Iterator[str]:
+def listed(left_out: Iterable[LeftOut | Unreadable | Leak]) -> Iterator[str]:
     """One line for each, with its reason, that can be written and printed whatever the name's bytes."""
     for each in left_out:
         yield f"{printable(each.path)}\t{each.reason}"

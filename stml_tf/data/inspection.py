@@ -13,12 +13,11 @@ import numpy as np
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.decoding import UnreadableImageError, read_image
-from stml_tf.data.image_files import Unreadable, printable
+from stml_tf.data.image_files import ListedError, Unreadable
 from stml_tf.errors import UserError
 
 # Bytes, as many as about 5,500 photographs of 256 x 256 take; those of Stanford Online Products would take tens of GB.
 MAX_DECODED = 2**30
-_NAMED = 5  # of the unreadable images
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,17 +103,16 @@ def find_unreadable(
     return inspect_images(images, workers=workers, on_progress=on_progress).unreadable
 
 
-class TooManyUnreadableError(UserError):
-    """More images cannot be decoded than may be left out; `unreadable` holds all of them."""
+class TooManyUnreadableError(ListedError):
+    """More images cannot be decoded than may be left out."""
 
     def __init__(self, unreadable: Sequence[Unreadable], count: int, max_share: float) -> None:
-        listed = "".join(f"\n  {printable(bad.path)}: {bad.reason}" for bad in unreadable[:_NAMED])
-        more = f"\n  and {len(unreadable) - _NAMED:,} more" if len(unreadable) > _NAMED else ""
         super().__init__(
             f"{len(unreadable):,} of {count:,} images cannot be read; at most {max_share:.3g} of them may be left out. "
-            f"Repair or remove these files, or raise data.max_unreadable:{listed}{more}"
+            "Repair or remove these files, or raise data.max_unreadable:",
+            unreadable,
+            name="unreadable",
         )
-        self.unreadable = list(unreadable)
 
 
 def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: float = 0.01) -> ImageSet:

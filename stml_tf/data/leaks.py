@@ -3,70 +3,101 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from stml_tf.data.image_files import printable
-from stml_tf.errors import UserError
+import numpy as np
 
-_BLOCK = 1 << 20
-_NAMED = 5
+from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.image_files import Leak, ListedError
+from stml_tf.files import checksum
+
+_END = 4096  # Bytes in which files of one size nearly always differ, if they do.
 
 
-def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """The test images that are training images too, each with the first training image that it is.
+@dataclass(frozen=True, eq=False)
+class _Image:
+    images: ImageSet
+    index: int
 
-    Only files of a size that occurs on both sides are opened. Files that cannot be opened are passed over.
+    @property
+    def content(self) -> Path | bytes | np.ndarray:
+        return self.images.images[self.index]
+
+    @property
+    def name(self) -> Path:
+        return self.content if isinstance(self.content, Path) else Path(self.images.describe(self.index))
+
+
+def find_leaks(catalog: Catalog) -> tuple[Leak, ...]:
+    """Find the images of a catalog's test set and gallery that are training images too.
+
+    Files and encoded images are the same if they are byte for byte, images in memory if their pixels are. Images that
+    cannot be opened, and empty files, are passed over.
+
+    Returns:
+        A leak for each such image, with the first training image that it is, in the order of the test set.
     """
-    sizes = _by_size(test)
-    candidates = {size: paths for size, paths in _by_size(train).items() if size in sizes}
-    first = {_digest(path): path for paths in candidates.values() for path in reversed(paths)}
-    order = {path: position for position, path in enumerate(test)}
-    leaks = [
-        (original, path)
-        for size in candidates
-        for path in sizes[size]
-        if (original := first.get(_digest(path))) is not None
-    ]
-    return sorted(leaks, key=lambda leak: order[leak[1]])
+    trained, tested = _of(catalog.train, catalog.unlabeled), _of(catalog.test, catalog.gallery)
+    # Each key costs more than the one before, and is asked of fewer images.
+    for key in (_size, _end):
+        of_trained, of_tested = _keys(key, trained), _keys(key, tested)
+        both = (set(of_trained) & set(of_tested)) - {None}
+        trained = [image for image, found in zip(trained, of_trained, strict=True) if found in both]
+        tested = [image for image, found in zip(tested, of_tested, strict=True) if found in both]
+    first = dict(reversed(list(zip(_keys(_digest, trained), trained, strict=True))))
+    first.pop(None, None)
+    originals = [(image, first.get(digest)) for digest, image in zip(_keys(_digest, tested), tested, strict=True)]
+    return tuple(Leak(image.name, original.name) for image, original in originals if original is not None)
 
 
-def refuse_leaks(train: Sequence[Path], test: Sequence[Path]) -> None:
-    """Refuse data whose test images are trained on.
+class LeaksError(ListedError):
+    """Test images are trained on."""
 
-    Raises:
-        UserError: Some are; the message names the first of them.
-    """
-    leaks = find_leaks(train, test)
-    if not leaks:
-        return
-    named = "".join(f"\n  {printable(path)} is {printable(original)}" for original, path in leaks[:_NAMED])
-    more = f"\n  and {len(leaks) - _NAMED:,} more" if len(leaks) > _NAMED else ""
-    raise UserError(
-        f"{len(leaks):,} of {len(test):,} test images are training images too, as the same file, by a link or byte for "
-        f"byte, so that what is measured would say nothing of new images:{named}{more}\n"
-        "Take them out of one of the two, or set data.allow_leaks to true."
-    )
+    def __init__(self, leaks: Sequence[Leak], num_tested: int) -> None:
+        super().__init__(
+            f"{len(leaks):,} of {num_tested:,} test images are training images too, as the same file, by a link or "
+            "byte for byte, so that what is measured would say nothing of new images. Take them out of one of the two, "
+            "or set data.allow_leaks to true:",
+            leaks,
+            name="leaks",
+        )
 
 
-def _by_size(paths: Sequence[Path]) -> dict[int, list[Path]]:
-    found = defaultdict(list)
-    for path in paths:
+def _of(*sets: ImageSet | None) -> list[_Image]:
+    return [_Image(images, index) for images in sets if images is not None for index in range(len(images))]
+
+
+def _keys(key: Callable[[Path | bytes | np.ndarray], Hashable], images: list[_Image]) -> list[Hashable]:
+    def of(image: _Image) -> Hashable:
         try:
-            found[path.stat().st_size].append(path)
+            return key(image.content)
         except OSError:
-            continue
-    found.pop(0, None)  # Empty files are alike, and no images.
-    return found
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(of, images))
 
 
-def _digest(path: Path) -> bytes | Path:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError:
-        return path
-    return digest.digest()
+def _size(content: Path | bytes | np.ndarray) -> Hashable:
+    if isinstance(content, np.ndarray):
+        return content.shape
+    return (content.stat().st_size if isinstance(content, Path) else len(content)) or None
+
+
+def _end(content: Path | bytes | np.ndarray) -> Hashable:
+    if isinstance(content, np.ndarray):
+        return content[-1:].tobytes()
+    if isinstance(content, bytes):
+        return content[-_END:]
+    with content.open("rb") as file:
+        file.seek(max(0, content.stat().st_size - _END))
+        return file.read(_END)
+
+
+def _digest(content: Path | bytes | np.ndarray) -> str:
+    if isinstance(content, Path):
+        return checksum(content)
+    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()

@@ -3,7 +3,7 @@
 from stml_tf.evaluation.agreement import mean_agreement, pseudo_label_agreement
 from stml_tf.monitoring.figures import figure_to_png, learning_figure, pick_queries, retrieval_figure, save_figure
 from stml_tf.monitoring.progress import ProgressCallback, inspection_progress
-from stml_tf.monitoring.report import compared_with_free, describe_run, epochs_report, metrics_table, say
+from stml_tf.monitoring.report import compared_with_free, describe_run, epochs_report, metrics_table, say, where_listed
 from stml_tf.monitoring.summaries import Summaries, TensorBoardScalars
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "retrieval_figure",
     "save_figure",
     "say",
+    "where_listed",
 ]

@@ -13,7 +13,16 @@ from rich.text import Text
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.image_files import counted
 
-__all__ = ["best_of", "compared_with_free", "describe_run", "epochs_report", "label_of", "metrics_table", "say"]
+__all__ = [
+    "best_of",
+    "compared_with_free",
+    "describe_run",
+    "epochs_report",
+    "label_of",
+    "metrics_table",
+    "say",
+    "where_listed",
+]
 
 
 def describe_run(
@@ -25,6 +34,7 @@ def describe_run(
     network: str,
     training: str,
     with_labels: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Say in a few lines what a run is about to do, with which data."""
     tested = "no test images"
@@ -41,7 +51,14 @@ def describe_run(
     console.print(Text.assemble((title, "bold"), f"  {about}"), soft_wrap=True)
     say(console, f"Data      {catalog.name}: {trained}, {tested}")
     if catalog.left_out:
-        say(console, f"Left out  {counted(catalog.left_out)} (listed in the run folder's left_out.txt)")
+        say(console, f"Left out  {counted(catalog.left_out)} ({where_listed('left_out.txt', dry_run=dry_run)})")
+    if catalog.leaks:
+        tested = len(catalog.test) + len(catalog.gallery or ())
+        say(
+            console,
+            f"Leaks     {len(catalog.leaks):,} of {tested:,} test images are training images too, as data.allow_leaks "
+            f"lets them be ({where_listed('leaks.txt', dry_run=dry_run)})",
+        )
     say(console, f"Network   {network}")
     say(console, f"Training  {training}")
 
@@ -49,10 +66,15 @@ def describe_run(
 def _share_no_class(catalog: Catalog) -> bool:
     """Whether training and test images are known to be of different classes; `unlabeled` may hold any."""
     train, test = catalog.train, catalog.test
-    if catalog.unlabeled or train.labels is None or test.labels is None:
+    if catalog.leaks or catalog.unlabeled or train.labels is None or test.labels is None:
         return False
     names = [{images.class_names[label] for label in np.unique(images.labels)} for images in (train, test)]
     return names[0].isdisjoint(names[1])
+
+
+def where_listed(file: str, *, dry_run: bool) -> str:
+    """Say where the images are listed of which only the number is told; a dry run lists nothing."""
+    return f"{'a run without --dry-run lists them' if dry_run else 'listed'} in the run folder's {file}"
 
 
 def say(console: Console, text: str) -> None:

@@ -41,6 +41,14 @@ LabeledFraction = Annotated[
     ),
 ]
 
+AllowLeaks = Annotated[
+    bool,
+    Field(
+        description="Let images to measure on be training images too, byte for byte; they are counted and listed. True "
+        "for published data sets, whose split is measured as it is."
+    ),
+]
+
 
 def _described_by(section: str | None) -> OneOf:
     """The names of the data sets whose keys a class of this module describes."""
@@ -93,6 +101,7 @@ class GlyphsData(DataSection):
     train_classes: ShareOrCount = Field(
         0.5, description="Classes to train on, as a share or a count; the others are the test classes."
     )
+    allow_leaks: AllowLeaks = False
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
@@ -142,6 +151,7 @@ class FileData(DataSection):
     max_unreadable: float = Field(
         0.01, ge=0, lt=1, description="Share of a set's images that may be left out because they cannot be decoded."
     )
+    allow_leaks: AllowLeaks = False
 
 
 class FolderData(FileData):
@@ -167,7 +177,6 @@ class FolderData(FileData):
     unlabeled: str | None = Field(
         None, min_length=1, description="Folder of further training images without labels, flat or nested; null: none."
     )
-    allow_leaks: bool = Field(False, description="Let test images be training images too, byte for byte.")
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
@@ -213,6 +222,7 @@ class PublishedData(FileData):
         description="A further data set to train on without its labels, NABirds or CompCars, in the same data folder; "
         "null: none.",
     )
+    allow_leaks: AllowLeaks = True
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
@@ -229,8 +239,8 @@ class TfdsData(FileData):
     labeled_fraction: LabeledFraction = None
 
 
-class OtherData(DataSection):
-    """A data set without a class of its own here: its keys are the arguments of the function that loads it."""
+class OtherData(FileData):
+    """A data set without a class of its own here: its further keys are the arguments of the function that loads it."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
@@ -259,7 +269,7 @@ class OtherData(DataSection):
             known = [each.name for each in keys]
             for key in given:
                 if key not in known:
-                    allowed = ", ".join(["name", *known, "labeled_classes", "labeled_fraction"])
+                    allowed = ", ".join(["name", *known, *(name for name in type(self).model_fields if name != "name")])
                     yield f"{key}: unknown key; allowed in data: {allowed}{did_you_mean(key, known)}"
         for each in keys:
             if each.default is each.empty and each.name not in given:

@@ -22,6 +22,7 @@ from stml_tf.runs.embed import decoding_of, embed_images, embed_with_saved_model
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding
 from stml_tf.runs.measure import retrieval
+from stml_tf.runs.open_data import listing_all
 from stml_tf.runs.restore import restore_student
 from stml_tf.runs.same_images import test_classes_of
 
@@ -58,7 +59,8 @@ def evaluate(
         saved_model = find_saved_model(source)
         recipe = RunFolder(source).recipe() if saved_model is None else recipe_of_saved_model(saved_model)
         known_classes = test_classes_of(RunFolder(source)) if saved_model is None else _test_classes(saved_model)
-        found, num_queries = _test_images(recipe, catalog, data_dir, known_classes)
+        with listing_all(RunFolder(source)):
+            found, num_queries = _test_images(recipe, catalog, data_dir, known_classes)
         if saved_model is None:
             student, _ = restore_student(source, recipe)
             network = student_network(student)

@@ -27,6 +27,7 @@ from stml_tf.registry import Source
 from stml_tf.runs.embed import decoding_of, embed_images
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import GIVEN, LossFunction, holding
+from stml_tf.runs.open_data import listing_all
 from stml_tf.runs.restore import restore_student
 from stml_tf.runs.same_images import test_classes_of
 
@@ -77,7 +78,8 @@ def export(
             return export_student(recipe, student, out, metrics, **options)
         network = embedding_network(student)
         int8_network = Int8Network(network)
-        quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
+        with listing_all(folder):
+            quantization = _cost_of_quantization(recipe, network, int8_network, data_dir)
         return export_student(recipe, int8_network, out, metrics, quantization=quantization, **options)
 
 

@@ -108,15 +108,12 @@ class RunFolder:
         """
         require_registered(self.plugins(), self.path)
 
-    def write_left_out(self, unreadable: Iterable[str], left_out: Iterable[str]) -> None:
-        """Write which images could not be decoded to `unreadable.txt`, and which files are no data to `left_out.txt`.
-
-        A line for each. Where there are none, there is no file.
-        """
-        for name, lines in (("unreadable.txt", unreadable), ("left_out.txt", left_out)):
+    def write_lists(self, **lists: Iterable[str]) -> None:
+        """Write the lines of each list to the file of its name, such as `unreadable.txt`; an empty list has no file."""
+        for name, lines in lists.items():
             text = "".join(f"{line}\n" for line in lines)
             if text and self.write:
-                write_text(self.path / name, text)
+                write_text(self.path / f"{name}.txt", text)
 
     def write_picture(self, png: bytes) -> None:
         """Write `retrieval.png`."""
@@ -181,7 +178,7 @@ class RunFolder:
         delete_known(self.checkpoints, ())
         delete_known(self.tensorboard, ("events.out.tfevents.*",))
         remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
-        lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt")
+        lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt", "leaks.txt")
         own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file)
         delete_known(self.path, (*lists, *(file.name for file in own)))
 

@@ -12,9 +12,10 @@ from typing import Any
 import keras
 
 from stml_tf import registry
-from stml_tf.data.catalog import Catalog
+from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.sources.given import GivenImages, as_catalog
 from stml_tf.errors import UserError
+from stml_tf.recipe.data import FileData
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.registry import Backbone, Loss, Source
@@ -66,9 +67,24 @@ def naming_what_is_given(
     if loss:
         document["supervision"] |= {"loss": GIVEN, "options": {}}
     if images is not None:
-        of_folder = {"name": "folder", "train": ".", "test": None}
-        document["data"] = of_folder if is_folder(images) else {"name": GIVEN}
+        source = {"name": "folder", "train": ".", "test": None} if is_folder(images) else {"name": GIVEN}
+        document["data"] = {**source, **_how_they_are_read(images), **_said_of_images(recipe)}
     return load_recipe(document)
+
+
+def _how_they_are_read(images: GivenImages) -> dict[str, Any]:
+    """What a catalog or a set says of how its files become pixels, so that the run and its export do the same."""
+    found = {} if not isinstance(images, Catalog) else {"max_unreadable": images.max_unreadable}
+    if isinstance(images, Catalog | ImageSet):
+        decoding = images.train.decoding if isinstance(images, Catalog) else images.decoding
+        found |= {"background": decoding.background, "bit_depth": decoding.bit_depth}
+    return found
+
+
+def _said_of_images(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe itself says of any images, whichever they are."""
+    said = recipe.data.model_dump(mode="json", include=recipe.data.model_fields_set)
+    return {key: value for key, value in said.items() if key in FileData.model_fields and key != "name"}
 
 
 def is_folder(images: GivenImages | None) -> bool:

@@ -13,25 +13,24 @@ from rich.console import Console
 from stml_tf.data.bit_depth import bits_used
 from stml_tf.data.cache import cache_in_memory, cache_on_disk, sufficient_side
 from stml_tf.data.catalog import Catalog, ImageSet
-from stml_tf.data.image_files import Unreadable, listed
-from stml_tf.data.inspection import TooManyUnreadableError, readable_catalog
+from stml_tf.data.image_files import Unreadable, counted, listed
+from stml_tf.data.inspection import readable_catalog
 from stml_tf.data.loader import training_batches
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
 from stml_tf.distribution.devices import strategy_for
 from stml_tf.distribution.workers import is_chief
 from stml_tf.dry_run import trial
-from stml_tf.errors import UserError
-from stml_tf.files import write_text
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
-from stml_tf.monitoring import describe_run, inspection_progress, say
+from stml_tf.monitoring import describe_run, inspection_progress, say, where_listed
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_have_read_the_same
 from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
+from stml_tf.runs.open_data import listing_all, open_data
 from stml_tf.runs.same_images import require_same_images
 from stml_tf.runs.training_data import TrainingData, training_data
 
@@ -123,19 +122,18 @@ def prepare(
         folder.check(recipe, overwrite=overwrite, resume=resume)
     # Several workers wait for each other here, so all of them have seen the run folder as it was.
     strategy = _strategy(recipe)
-    with trial(dry_run):
-        catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
+    catalog = catalog or open_data(recipe, folder, data_dir=data_dir, download=download, dry_run=dry_run)
     keras.utils.set_random_seed(recipe.seed)
     if recipe.training.deterministic:
         tf.config.experimental.enable_op_determinism()
-    _describe(recipe, catalog, strategy, console)
+    _describe(recipe, catalog, strategy, console, dry_run=dry_run)
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
     as_listed, progress = catalog, partial(inspection_progress, console=console)
-    try:
+    with listing_all(folder, dry_run=dry_run):
         catalog, unreadable = readable_catalog(catalog, cache=_cache(recipe), progress=progress)
-    except TooManyUnreadableError as error:
-        raise _with_a_list(error, folder, dry_run=dry_run) from None
+    if unreadable:
+        say(console, f"Unreadable  {counted(unreadable)} ({where_listed('unreadable.txt', dry_run=dry_run)})")
     bits, told = bits_used(as_listed.train), as_listed.train.decoding.bit_depth
     if bits is not None and bits < told:
         say(
@@ -154,7 +152,9 @@ def prepare(
     if not dry_run:
         folder.open(recipe, overwrite=overwrite, resume=resume)
         seen = require_same_images(folder, as_listed, resume=resume, progress=progress)
-        folder.write_left_out(listed(unreadable), listed(catalog.left_out))
+        folder.write_lists(
+            unreadable=listed(unreadable), left_out=listed(catalog.left_out), leaks=listed(catalog.leaks)
+        )
     wait_until_all_have_read_the_same(
         strategy,
         recipe=recipe.model_dump(),
@@ -179,15 +179,6 @@ def images_of_recipe(
     """List the images that a recipe trains on; the arguments are those of `prepare`."""
     catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
     return training_data(recipe, catalog).images
-
-
-def _with_a_list(error: TooManyUnreadableError, folder: RunFolder, *, dry_run: bool) -> UserError:
-    """The same error, which says where all images are listed: beside the run folder, for there is no run."""
-    if dry_run or not folder.write:
-        return error
-    file = folder.path.with_name(f"{folder.path.name}-unreadable.txt")
-    write_text(file, "".join(f"{line}\n" for line in listed(error.unreadable)))
-    return UserError(f"{error}\nAll of them are listed in {file}.")
 
 
 def _cache(recipe: Recipe) -> Callable[..., tuple[ImageSet, list[Unreadable]]] | None:
@@ -223,7 +214,9 @@ def _neighbors(
     )
 
 
-def _describe(recipe: Recipe, catalog: Catalog, strategy: tf.distribute.Strategy, console: Console) -> None:
+def _describe(
+    recipe: Recipe, catalog: Catalog, strategy: tf.distribute.Strategy, console: Console, *, dry_run: bool
+) -> None:
     steps = training_data(recipe, catalog).batches.steps_per_epoch
     devices = f", on {replicas} devices" if (replicas := strategy.num_replicas_in_sync) > 1 else ""
     describe_run(
@@ -232,6 +225,7 @@ def _describe(recipe: Recipe, catalog: Catalog, strategy: tf.distribute.Strategy
         title=recipe.name,
         about=recipe.about,
         with_labels=recipe.learns_from_labels,
+        dry_run=dry_run,
         network=f"{recipe.model.backbone}, {recipe.embedding}",
         training=f"{recipe.training.epochs} epochs of {steps} steps, each of {recipe.images_per_step} images in "
         f"{recipe.views.num_views} views{devices}",

@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("batch.xyz.deep=3", "batch.xyz: unknown key; allowed in batch: size"),
         ("momentum=0.5", '; did you mean "teacher.momentum"?'),
         ("Seed=3", '; did you mean "seed"?'),
-        ("data.num_clases=3", ', seed, train_classes, labeled_classes, labeled_fraction; did you mean "num_classes"?'),
+        ("data.num_clases=3", ', allow_leaks, labeled_classes, labeled_fraction; did you mean "num_classes"?'),
         ("batch.size.x=3", 'batch.size: {"x": 3} given; allowed: a whole number >= 2'),
         ('batch.size="12"', 'batch.size: "12" given; allowed: a whole number >= 2'),
         ("batch.size=12.0", "batch.size: 12.0 given; allowed: a whole number >= 2"),
@@ -167,7 +167,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
         (
             'data={"name":"tfds:cifar10","classes":1}',
-            "data.classes: unknown key; allowed in data: name, background, bit_depth, max_unreadable, dataset, train",
+            "data.classes: unknown key; allowed in data: name, background, bit_depth, max_unreadable, allow_leaks",
         ),
         (
             'data={"name":"tfds:cifar10","train_classes":0}',

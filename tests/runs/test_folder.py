@@ -29,7 +29,7 @@ def test_of_several_processes_one_writes(tmp_path, recipe):
     assert not other.path.exists()
     chief.open(recipe)
     chief.remember("before", lambda: np.zeros(2))
-    other.write_left_out(["a.png\tbroken"], [])
+    other.write_lists(unreadable=["a.png\tbroken"])
     other.write_metrics({"recall@1": 0.5})
     assert {path.name for path in chief.path.iterdir()} == {"recipe.json", "before.npy"}
     assert other.remember("before", lambda: pytest.fail("asked again")).tolist() == [0, 0]
@@ -145,9 +145,9 @@ def test_a_folder_without_a_recipe_is_no_run(tmp_path):
 
 def test_unreadable_files_are_listed_and_without_any_there_is_no_list(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_left_out([], [])
+    folder.write_lists(unreadable=[], left_out=[])
     assert not list(tmp_path.iterdir())
-    folder.write_left_out(["a.png\ttruncated", "b.png\tempty"], ["notes.txt\tno image"])
+    folder.write_lists(unreadable=["a.png\ttruncated", "b.png\tempty"], left_out=["notes.txt\tno image"])
     assert (tmp_path / "unreadable.txt").read_text() == "a.png\ttruncated\nb.png\tempty\n"
     assert (tmp_path / "left_out.txt").read_text() == "notes.txt\tno image\n"
 

@@ -9,6 +9,7 @@ from stml_tf import registry
 from stml_tf.data.batches.partial_labels import part_by_labels
 from stml_tf.data.catalog import Catalog, pool
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
+from stml_tf.data.leaks import LeaksError, find_leaks
 from stml_tf.errors import UserError
 
 
@@ -22,6 +23,7 @@ def open_catalog(
     background: tuple[int, int, int] = DEFAULT_DECODING.background,
     bit_depth: int = DEFAULT_DECODING.bit_depth,
     max_unreadable: float = 0.01,
+    allow_leaks: bool = False,
     **options: Any,
 ) -> Catalog:
     """List the images of a data set without decoding any; loads no TensorFlow, but for TensorFlow Datasets.
@@ -35,17 +37,29 @@ def open_catalog(
         background: What shows through where an image file is transparent, see `Decoding`.
         bit_depth: Bits that 16-bit files use, see `Decoding`.
         max_unreadable: Share of a set's images that may be left out because they cannot be decoded.
+        allow_leaks: Let images to measure on be training images too; the catalog's `leaks` names them.
         **options: What the data set's own function takes, such as `load_folder`.
 
     Returns:
         Training images, test images where there are any, and unlabelled ones where the data name them.
 
     Raises:
+        LeaksError: If images to measure on are training images too, and may not be.
         UserError: If the name is unknown, or the data cannot be had in the way that is asked for.
         ValueError: If the data are missing, not whole or not laid out as expected.
     """
     catalog = _load(registry.sources.find(name), data_dir, download=download, options=options)
-    catalog = replace(catalog.decoded(Decoding(tuple(background), bit_depth)), max_unreadable=max_unreadable)
+    decoding = Decoding(tuple(background), bit_depth)
+    if catalog.train.decoding not in (decoding, DEFAULT_DECODING):
+        raise UserError(
+            f"{catalog.name} decodes its images with {catalog.train.decoding}, but the recipe with {decoding}: set "
+            "data.background and data.bit_depth to what the data need"
+        )
+    catalog = replace(catalog.decoded(decoding), max_unreadable=max_unreadable)
+    leaks = find_leaks(catalog)
+    if leaks and not allow_leaks:
+        raise LeaksError(leaks, len(catalog.test) + len(catalog.gallery or ()))
+    catalog = replace(catalog, leaks=leaks)
     if labeled_classes is None and labeled_fraction is None:
         return catalog
     train, rest = part_by_labels(catalog.train, labeled_classes=labeled_classes, labeled_fraction=labeled_fraction)

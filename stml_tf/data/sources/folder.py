@@ -9,7 +9,6 @@ import numpy as np
 from stml_tf.data.catalog import Catalog, ImageSet, split_classes
 from stml_tf.data.formats.signatures import FORMATS
 from stml_tf.data.image_files import LeftOut, counted, find_images
-from stml_tf.data.leaks import refuse_leaks
 from stml_tf.errors import UserError
 
 _LABELLED_LAYOUT = "expected one folder a class, such as red-shoes/photo1.jpg and blue-hats/photo2.jpg"
@@ -23,7 +22,6 @@ def load_folder(
     train_classes: float | int | None = None,
     train_labels: bool = False,
     unlabeled: str | None = None,
-    allow_leaks: bool = False,
 ) -> Catalog:
     """Lists the images to train on and those to evaluate on, without decoding any.
 
@@ -39,14 +37,13 @@ def load_folder(
             and the rest to test, see `split_classes`. Then `test` has to be None.
         train_labels: take the classes of the training images too. They are known with `train_classes` anyway.
         unlabeled: further images to train on, without classes, in a folder of any shape; None if there are none.
-        allow_leaks: let test images be training images too.
 
     Returns:
         A catalog of file paths, named after `data_dir`, with what was left out.
 
     Raises:
         ValueError: a folder is missing, holds no images or is not laid out as it has to be; the test images would be
-            trained on, or are training images byte for byte; or `train_classes` and `test` are both given.
+            trained on; or `train_classes` and `test` are both given.
     """
     name = data_dir.resolve().name
     if not data_dir.is_dir():
@@ -70,8 +67,6 @@ def load_folder(
         if test_images is not None:
             _refuse_overlap(data_dir / unlabeled, data_dir / (test or train))
         unlabeled_images = _unlabelled_images(data_dir / unlabeled, left_out)
-    if test_images is not None and not allow_leaks:
-        refuse_leaks([*train_images.images, *(unlabeled_images.images if unlabeled_images else ())], test_images.images)
     return Catalog(name, train_images, test_images, unlabeled=unlabeled_images, left_out=tuple(left_out))
 
 

@@ -1,6 +1,5 @@
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -235,30 +234,3 @@ def test_a_name_that_is_not_utf8_is_left_out(tmp_path, put):
     assert names(catalog.train, tmp_path) == ["train/1.jpg"]
     (line,) = listed(catalog.left_out)
     assert line.endswith("caf\\xe9.jpg\tname that is not UTF-8")
-
-
-@pytest.mark.parametrize("how", ["link", "hard link", "copy"])
-def test_a_test_image_that_is_trained_on_is_refused(tmp_path, put, how):
-    put("train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
-    source, target = tmp_path / "train/b/2.jpg", tmp_path / "test/b/another name.png"
-    match how:
-        case "link":
-            target.symlink_to(source)
-        case "hard link":
-            os.link(source, target)
-        case "copy":
-            shutil.copy(source, target)
-    refused(r"1 of 3 test images are training images too, .*\n.*another name\.png is .*2\.jpg\n.*allow_leaks", tmp_path)
-    assert len(load_folder(tmp_path, allow_leaks=True).test) == 3
-
-
-def test_a_class_split_may_leak_too(tmp_path, put):
-    put("a/1.jpg", "b/2.jpg")
-    shutil.copy(tmp_path / "a/1.jpg", tmp_path / "b/3.jpg")
-    refused("1 of 2 test images are training images too", tmp_path, train=".", test=None, train_classes=0.5)
-
-
-def test_unlabelled_images_are_trained_on_too(tmp_path, put):
-    put("train/a/1.jpg", "train/b/2.jpg", "test/c/1.jpg", "test/d/1.jpg", "more/0.jpg")
-    shutil.copy(tmp_path / "test/c/1.jpg", tmp_path / "more/1.jpg")
-    refused("1 of 2 test images are training images too", tmp_path, train_labels=True, unlabeled="more")
