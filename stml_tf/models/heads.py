@@ -1,4 +1,4 @@
-"""The student's two linear heads: `f`, the embedding that is kept, and `g`, which the teacher shares."""
+"""The student's two linear heads: `f`, the embedding to keep, and `g`, which the teacher shares."""
 
 from keras import layers
 
@@ -7,7 +7,15 @@ AUXILIARY_HEAD = "g"
 
 
 def build_head(width: int, name: str) -> layers.Dense:
-    """A linear head on pooled features, `[batch, channels]` to `[batch, width]` float32."""
-    # Orthogonal: a head at least as wide as the features starts by keeping their distances as they are.
-    # float32 under mixed precision too: distances between embeddings are differences of close numbers.
+    """Build a linear head for pooled features.
+
+    Args:
+        width: Width of the embedding.
+        name: Name of the layer, `EMBEDDING_HEAD` or `AUXILIARY_HEAD`.
+
+    Returns:
+        A layer from `[batch, channels]` to `[batch, width]` float32, not normalised.
+    """
+    # Orthogonal: a head at least as wide as the features initially preserves their distances.
+    # float32 even under mixed precision: distances between embeddings are differences of close numbers.
     return layers.Dense(width, kernel_initializer="orthogonal", dtype="float32", name=name)

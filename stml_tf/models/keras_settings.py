@@ -1,4 +1,4 @@
-"""The settings of Keras, of the environment and of `keras.json`, that networks here are made for."""
+"""The global Keras settings that the networks require."""
 
 import keras
 
@@ -8,10 +8,10 @@ _ALLOWED = {"backend": "tensorflow", "image_data_format": "channels_last", "floa
 
 
 def require_keras_settings() -> None:
-    """Refuse to build a network that would fail later, or whose weights would silently be float16.
+    """Refuse settings under which a network would fail later, or silently have float16 weights.
 
     Raises:
-        UserError: If Keras is set to another backend, image data format or floatx.
+        UserError: If the backend, image data format or floatx of Keras is another one.
     """
     for name, allowed in _ALLOWED.items():
         given = getattr(keras.config, name)()

@@ -1,4 +1,4 @@
-"""The parts of a student, any network with two outputs: a trunk that both pass through, and a head for each."""
+"""The parts of a student, which is any network with two outputs: a shared trunk, and a head for each output."""
 
 import keras
 
@@ -7,15 +7,18 @@ from stml_tf.models.trainable import learning_input
 
 
 def require_student(student: keras.Model) -> None:
-    """Refuse what cannot be a student.
+    """Refuse a model that cannot be a student.
+
+    Args:
+        student: The model.
 
     Raises:
         UserError: Unless it is a functional model from one input to two outputs, each `[batch, dim]`.
     """
     if not isinstance(student, keras.Model) or not getattr(student, "inputs", None):
         raise UserError(
-            f"The student is {type(student).__name__}, of which no part can be copied: wrap it, as in "
-            "`images = keras.Input((None, None, 3))` and `keras.Model(images, network(images))`."
+            f"The student is a {type(student).__name__}, not a functional model, so no part of it can be copied: wrap "
+            "it, as in `images = keras.Input((None, None, 3))` and `keras.Model(images, network(images))`."
         )
     outputs = student.outputs
     if len(student.inputs) != 1 or len(outputs) != 2 or any(len(output.shape) != 2 for output in outputs):
@@ -26,12 +29,12 @@ def require_student(student: keras.Model) -> None:
 
 
 def auxiliary_network(student: keras.Model) -> keras.Model:
-    """Return the part of the student that the teacher averages: `learning_input` to `g`. It shares its weights."""
+    """Return the part of a student that the teacher averages, from `learning_input` to `g`, with shared weights."""
     return keras.Model(learning_input(student), student.outputs[1], name="auxiliary")
 
 
 def auxiliary_head(student: keras.Model) -> list[keras.Layer]:
-    """Return the layers that only the second output passes through; where there are none, those it ends with."""
+    """Return the layers that only the second output passes through, or its last layer if there are none."""
     _, of_auxiliary = _own_layers(student)
     return of_auxiliary or [student.outputs[1]._keras_history.operation]
 
@@ -43,7 +46,7 @@ def head_variables(student: keras.Model) -> list[keras.Variable]:
 
 
 def _own_layers(student: keras.Model) -> tuple[list[keras.Layer], list[keras.Layer]]:
-    """For each output, the layers that the other one does not pass through."""
+    """Return, for each output, the layers that the other one does not pass through."""
     layers = [keras.Model(student.inputs[0], output).layers for output in student.outputs]
     seen = [{id(layer) for layer in each} for each in layers]
     first, second = (

@@ -1,4 +1,4 @@
-"""What layers compute in: float32, or half precision with float32 variables."""
+"""The precision that layers compute in: float32, or half precision with float32 variables."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,13 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Layers built within compute in this precision; layers that name one themselves, as heads do, keep it.
+    """Build layers within the block in a precision; layers with a dtype of their own, such as the heads, keep it.
+
+    Args:
+        precision: One of `PRECISIONS`.
 
     Raises:
-        UserError: If it is none of the three.
+        UserError: If it is not.
     """
     if precision not in PRECISIONS:
         raise UserError(f"The precision is one of {', '.join(PRECISIONS)}, not {precision!r}.")

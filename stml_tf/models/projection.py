@@ -1,6 +1,6 @@
-"""The student of the self-supervised baselines: an MLP head in place of the two linear ones.
+"""The student of the self-supervised baselines, with an MLP head in place of the two linear ones.
 
-The head stands where `build_student` has `g`, so the same teacher follows it.
+The head has the place of `g` in `build_student`, so the same teacher follows it.
 """
 
 from collections.abc import Mapping
@@ -25,22 +25,22 @@ def build_projection_student(
     synchronize_batch_norm: bool = False,
     trainable: str | int | Mapping[str, int] = "all",
 ) -> keras.Model:
-    """Build the network that learns from two views.
+    """Build the student of a method that compares two views.
 
     Args:
-        backbone: Name of a backbone, see `build_backbone`.
-        embedding_dim: Width of the projection, what the MLP head returns.
+        backbone: Name of a backbone; see `build_backbone`.
+        embedding_dim: Width of the projection, which is the output of the MLP head.
         hidden_dim: Width of the head's hidden layer.
         batch_norm: Whether BatchNorm follows the hidden layer.
-        embedding: What is kept of the network: "projection", or "features" for the pooled features below the head.
-        weights: Weights of the backbone, see `build_backbone`.
-        freeze_batch_norm: Whether the backbone's BatchNorm keeps its statistics, scale and offset as they are.
-        synchronize_batch_norm: Whether BatchNorm, the head's too, normalises by the statistics of all devices' images.
-        trainable: Which part of the backbone learns, see `build_student`.
+        embedding: The output to keep: "projection", or "features" for the pooled features below the head.
+        weights: Weights of the backbone; see `build_backbone`.
+        freeze_batch_norm: Whether the backbone's BatchNorm keeps its statistics, scale and offset.
+        synchronize_batch_norm: Whether BatchNorm, including the head's, uses the statistics of all devices' images.
+        trainable: The part of the backbone that is trained; see `build_student`.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]` to `(embedding, projection)`, float32, not
-        normalised. The projection is trained; the embedding is evaluated and exported.
+        A model from preprocessed images `[batch, height, width, 3]` to `(embedding, projection)`, each
+        `[batch, dim]` float32, not normalised. The projection is trained; the embedding is evaluated and exported.
 
     Raises:
         UserError: If the backbone or `embedding` is unknown, the weights do not fit, or a width is below 1.
@@ -75,14 +75,25 @@ def build_mlp(
     synchronize_batch_norm: bool = False,
     name: str = "mlp",
 ) -> keras.Model:
-    """A dense layer, BatchNorm on request, ReLU, and a dense layer: `[batch, input_dim]` to `[batch, output_dim]`.
+    """Build an MLP of two dense layers, with ReLU and optionally BatchNorm in between.
+
+    Args:
+        input_dim: Width of the input.
+        hidden_dim: Width of the hidden layer.
+        output_dim: Width of the output.
+        batch_norm: Whether BatchNorm follows the first dense layer.
+        synchronize_batch_norm: Whether BatchNorm uses the statistics of all devices' images.
+        name: Name of the model.
+
+    Returns:
+        A model from `[batch, input_dim]` to `[batch, output_dim]` float32.
 
     Raises:
         UserError: If a width is below 1.
     """
     if hidden_dim < 1 or output_dim < 1:
-        raise UserError(f"An MLP of widths {hidden_dim} and {output_dim} given: both must be at least 1.")
-    # float32 under mixed precision too, as the heads of `build_student` are.
+        raise UserError(f"hidden_dim={hidden_dim} and output_dim={output_dim} must be at least 1.")
+    # float32 even under mixed precision, like the heads of `build_student`.
     norm = []
     if batch_norm:
         norm = [

@@ -25,22 +25,23 @@ def build_student(
     synchronize_batch_norm: bool = False,
     trainable: str | int | Mapping[str, int] = "all",
 ) -> keras.Model:
-    """Build the network that learns.
+    """Build a student: a backbone with an embedding head and an auxiliary head.
 
     Args:
-        backbone: Name of a backbone, see `build_backbone`.
-        embedding_dim: Width of `f`, the embedding that is kept.
+        backbone: Name of a backbone; see `build_backbone`.
+        embedding_dim: Width of `f`, the embedding to keep.
         teacher_dim: Width of `g`, the auxiliary embedding that the teacher shares.
-        weights: Weights of the backbone, see `build_backbone`; or the path of a whole student's weights file.
-        freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset as they are.
-        synchronize_batch_norm: Whether BatchNorm normalises by the statistics of all devices' images, where there are
-            several, in place of each device's own.
-        trainable: Which part of the backbone learns beside the heads: "all" of it; "heads" for none; a number for its
-            last blocks; or `{"lora": rank}` for matrices of that rank beside the dense layers of a vision transformer.
+        weights: Weights of the backbone, see `build_backbone`; or the path of the weights file of a whole student.
+        freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset.
+        synchronize_batch_norm: Whether BatchNorm on several devices uses the statistics of all their images, rather
+            than those of each device.
+        trainable: The part of the backbone that is trained along with the heads: "all" of it; "heads" for none; a
+            number for that many of its last blocks; or `{"lora": rank}` for low-rank matrices added to the dense layers
+            of a vision transformer.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]`, any height and width that the backbone can
-        take, to `(f [batch, embedding_dim], g [batch, teacher_dim])`, float32, not normalised.
+        A model from preprocessed images `[batch, height, width, 3]`, of any height and width that the backbone takes,
+        to `(f, g)`, `[batch, embedding_dim]` and `[batch, teacher_dim]` float32, not normalised.
 
     Raises:
         UserError: If the backbone is unknown, its weights do not fit, or a width is below 1.
@@ -51,7 +52,7 @@ def build_student(
     if saved_widths not in (None, (embedding_dim, teacher_dim)):
         raise UserError(
             f"{weights} holds a student with embedding_dim={saved_widths[0]} and teacher_dim={saved_widths[1]}: set "
-            f"these instead of {embedding_dim} and {teacher_dim}, or give the weights of a backbone alone."
+            f"these instead of {embedding_dim} and {teacher_dim}, or give weights of the backbone only."
         )
     images, pooled = pooled_backbone(
         backbone,
@@ -75,11 +76,18 @@ def pooled_backbone(
     synchronize_batch_norm: bool = False,
     trainable: str | int | Mapping[str, int] = "all",
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """What every student begins with; the arguments are those of `build_student`.
+    """Build the part that every student begins with: a backbone and pooling.
+
+    Args:
+        backbone: See `build_student`, as for all others.
+        weights: Weights of the backbone.
+        freeze_batch_norm: Whether BatchNorm keeps its statistics, scale and offset.
+        synchronize_batch_norm: Whether BatchNorm uses the statistics of all devices' images.
+        trainable: The part of the backbone that is trained.
 
     Returns:
         Symbolic images `[batch, height, width, 3]` and their features `[batch, channels]`: the average of the
-        backbone's feature maps plus their maximum; a vision transformer's own features as they are.
+        backbone's feature maps plus their maximum, or the features of a vision transformer as they are.
     """
     trunk = build_backbone(backbone, weights=weights)
     for layer in _batch_norms(trunk):
@@ -104,16 +112,16 @@ def _pooled(features: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def brings_heads(weights: str | None) -> bool:
-    """Return whether a weights file holds the heads of a student beside its backbone."""
+    """Return whether a weights file holds the heads of a student as well as its backbone."""
     return _saved_head_widths(weights) is not None
 
 
 def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
-    """Widths of `f` and `g` in the weights file of a student; None for any other file, and for none."""
+    """Return the widths of `f` and `g` in the weights file of a student; None for any other file, or no file."""
     if weights in (None, "imagenet") or not h5py.is_hdf5(weights):
         return None
     with h5py.File(weights) as file:
-        # Keras files layers by class: a student's are its backbone and, in this order, its two heads.
+        # Keras groups layers by class: a student has its backbone and, in this order, its two heads.
         backbone, *heads = ("layers/functional", "layers/dense/vars/0", "layers/dense_1/vars/0")
         if any(key not in file for key in (backbone, *heads)):
             return None

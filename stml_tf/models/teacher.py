@@ -13,16 +13,16 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
     """Build a teacher with weights of its own.
 
     Args:
-        student: A functional model from images to two outputs, the second of which the teacher shares.
-        start: "student" for a copy of the student; "independent" keeps a random auxiliary head of its own, as the
-            authors' code has it.
+        student: A functional model from images to two outputs, of which the teacher shares the second.
+        start: "student" to copy the student; "independent" to keep a random auxiliary head of its own, as in the
+            authors' code.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]`, or from the frozen features of a student of which
-        a part is frozen, to `[batch, teacher_dim]`, without trainable weights.
+        A model to `[batch, teacher_dim]` float32, without trainable weights: from preprocessed images
+        `[batch, height, width, 3]`, or from the frozen features if part of the student is frozen.
 
     Raises:
-        UserError: If the student is no such model, or `start` is neither of the two.
+        UserError: If the student is not such a model, or `start` is neither of the two.
     """
     require_student(student)
     if start not in ("student", "independent"):
@@ -35,19 +35,19 @@ def build_teacher(student: keras.Model, *, start: str = "student") -> keras.Mode
     if start == "independent":
         for layer, weights in zip(head, own_weights, strict=True):
             layer.set_weights(weights)
-    # The weights alone: a layer that is not trainable would never use the batch's statistics, which a caller may want.
+    # Only the weights: a layer that is not trainable would never use the batch's statistics, which a caller may want.
     for weight in teacher.weights:
         weight.trainable = False
     return teacher
 
 
 def update_teacher(teacher: keras.Model, auxiliary: keras.Model, *, momentum: float) -> None:
-    """Move every weight of the teacher, BatchNorm's statistics included, towards the student's.
+    """Move every weight of the teacher, including BatchNorm's statistics, towards the student's.
 
     Args:
         teacher: What `build_teacher` returns.
         auxiliary: What `auxiliary_network` returns for the same student.
-        momentum: Share of the teacher that stays, in [0, 1).
+        momentum: Share of the teacher's weights that is kept, in [0, 1).
     """
     for average, current in zip(teacher.weights, auxiliary.weights, strict=True):
         average.assign(average * momentum + current * (1.0 - momentum))

@@ -1,7 +1,7 @@
-"""Which part of a backbone learns: all of it, its last blocks, small matrices beside its own (LoRA), or none.
+"""The part of a backbone that is trained: all of it, its last blocks, low-rank matrices added to it (LoRA), or none.
 
-What is frozen has no dropout to draw and no statistics to move, so student and teacher share it, and a step computes it
-once for both. Hu et al.: LoRA, ICLR 2022, arXiv 2106.09685.
+A frozen part has no dropout and no moving statistics, so student and teacher share it, and a step computes it once for
+both. Hu et al.: LoRA, ICLR 2022, arXiv 2106.09685.
 """
 
 import re
@@ -15,7 +15,7 @@ from stml_tf.errors import UserError
 FROZEN = "frozen"
 FROZEN_FEATURES = "frozen_features"
 
-# How the layers of a block begin, by family; of ours, then of keras.applications.
+# How the names of a block's layers begin, by family: our own, then those of keras.applications.
 _BLOCKS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -28,16 +28,19 @@ _BLOCKS = tuple(
         r"block_\d+(?=_)",
         r"mixed\d+$",
         r"block\d+(?=_)",
-        r"(?:conv|norm|relu|pool)(\d)$",  # the four layers of a block of conv4 share a number alone
+        r"(?:conv|norm|relu|pool)(\d)$",  # the four layers of a block of conv4 only share a number
     )
 )
 
 
 def block_ends(backbone: keras.Model) -> list[str]:
-    """The last layer of every block or stage of a backbone, from the first to the last.
+    """Return the name of the last layer of every block of a backbone, in order.
+
+    Args:
+        backbone: What `build_backbone` returns.
 
     Raises:
-        UserError: If the names of its layers do not tell.
+        UserError: If the names of its layers do not tell its blocks.
     """
     for pattern in _BLOCKS:
         ends: dict[str, str] = {}
@@ -46,9 +49,7 @@ def block_ends(backbone: keras.Model) -> list[str]:
                 ends[found[found.lastindex or 0]] = layer.name
         if len(ends) > 1:
             return list(ends.values())
-    raise UserError(
-        f"{backbone.name} has no blocks that are known by their names: train all of it, or the heads alone."
-    )
+    raise UserError(f'The layers of {backbone.name} are not named by blocks: set model.trainable to "all" or "heads".')
 
 
 def split_backbone(backbone: keras.Model, num_blocks: int) -> tuple[keras.Model, keras.Model]:
@@ -56,13 +57,14 @@ def split_backbone(backbone: keras.Model, num_blocks: int) -> tuple[keras.Model,
 
     Args:
         backbone: What `build_backbone` returns.
-        num_blocks: Blocks behind the cut, at least 1 and fewer than there are.
+        num_blocks: Number of blocks behind the cut, at least 1 and fewer than there are.
 
     Returns:
-        From images to the features at the cut, and from there to the backbone's output. They share its weights.
+        A model from images to the features at the cut, and one from there to the backbone's output. They share its
+        weights.
 
     Raises:
-        UserError: If there are not that many blocks, or features go round the cut.
+        UserError: If there are not that many blocks, or a connection bypasses the cut.
     """
     ends = block_ends(backbone)
     if not 1 <= num_blocks < len(ends):
@@ -75,41 +77,45 @@ def split_backbone(backbone: keras.Model, num_blocks: int) -> tuple[keras.Model,
         last = keras.Model(cut, backbone.output, name=f"{backbone.name}_last_{num_blocks}")
     except ValueError as error:
         raise UserError(
-            f"{backbone.name} cannot be cut in front of its last {num_blocks} blocks, as features go round the cut: "
-            "train another number of them."
+            f"{backbone.name} cannot be cut in front of its last {num_blocks} blocks, as a connection bypasses the "
+            "cut: train another number of blocks."
         ) from error
     return keras.Model(backbone.input, cut, name=FROZEN), last
 
 
 def freeze(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Apply a part that does not learn, in inference mode, and mark where it ends."""
+    """Apply a model in inference mode as the frozen part of a student, and return its output."""
     frozen = keras.Model(model.inputs, model.outputs[0], name=FROZEN)
     frozen.trainable = False
     return layers.Identity(name=FROZEN_FEATURES)(frozen(images, training=False))
 
 
 def frozen_part(student: keras.Model) -> keras.Model | None:
-    """The part of a student that does not learn: from images to frozen features; None if all of it does."""
+    """Return the frozen part of a student, from images to frozen features; None if all of it is trained."""
     return next((layer for layer in student.layers if layer.name == FROZEN), None)
 
 
 def learning_input(student: keras.Model) -> keras.KerasTensor:
-    """Where the part that learns begins: the frozen features, or the images."""
+    """Return the input of the part that is trained: the frozen features, or the images."""
     return student.inputs[0] if frozen_part(student) is None else student.get_layer(FROZEN_FEATURES).output
 
 
 def learning_part(student: keras.Model) -> keras.Model:
-    """The part of a student that learns, from `learning_input` to `(f, g)`. Shares the student's weights."""
+    """Return the part of a student that is trained, from `learning_input` to `(f, g)`, with shared weights."""
     if frozen_part(student) is None:
         return student
     return keras.Model(learning_input(student), student.outputs, name="learning")
 
 
 def add_lora(backbone: keras.Model, rank: int) -> None:
-    """Freeze a backbone, and give each dense layer within its blocks a trainable product of two thin matrices.
+    """Freeze a backbone, and add a trainable low-rank product to each of its dense layers.
+
+    Args:
+        backbone: What `build_backbone` returns; it is changed in place.
+        rank: Rank of the products.
 
     Raises:
-        UserError: If it has no dense layers, as convolutional networks.
+        UserError: If it has no dense layers, like a convolutional network.
     """
     dense = [layer for layer in backbone.layers if isinstance(layer, layers.Dense)]
     if not dense:
@@ -125,7 +131,7 @@ def add_lora(backbone: keras.Model, rank: int) -> None:
 
 
 def merge_lora(model: keras.Model) -> keras.Model:
-    """A copy of a model whose dense layers hold their LoRA's product in the kernel; the model itself without any."""
+    """Return a copy of a model with each low-rank product added to its kernel; without any, the model itself."""
     if not any(_has_lora(layer) for layer in _leaves(model)):
         return model
 
@@ -145,28 +151,28 @@ def merge_lora(model: keras.Model) -> keras.Model:
 
 
 def learning_rate_scales(student: keras.Model, decay: float) -> dict[int, float]:
-    """How the learning rate of each variable falls with its depth below the heads.
+    """Compute the factor by which the learning rate of each variable falls with its depth below the heads.
 
-    Clark et al.: ELECTRA, ICLR 2020, arXiv 2003.10555: `decay` to the power of the blocks between a variable and the
-    heads, its own included; what lies in front of all blocks is one deeper than the first.
+    As in ELECTRA (Clark et al., ICLR 2020, arXiv 2003.10555), it is `decay` to the power of the number of blocks from a
+    variable's own up to the heads. Layers in front of all blocks are one deeper than the first block.
 
     Args:
         student: What `build_student` returns.
         decay: In (0, 1].
 
     Returns:
-        The id of each trainable variable of the trunk -> its factor. The heads' stays 1.
+        The factor of each trainable variable of the trunk, by the variable's id. For the heads it is 1.
     """
     scales: dict[int, float] = {}
     if decay == 1.0:
         return scales
     for trunk in (layer for layer in student.layers if isinstance(layer, keras.Model) and layer.trainable_variables):
-        # Of a trunk that was cut to one block there are no names of several.
+        # A trunk that was cut down to one block has no names of several.
         ends = block_ends(trunk) if len(trunk.layers) > 1 and _has_blocks(trunk) else []
         names = [layer.name for layer in trunk.layers]
         places = [names.index(end) for end in ends]
         for index, layer in enumerate(trunk.layers):
-            # Layers behind the last block, such as a final norm, belong to it.
+            # Layers behind the last block, such as a final norm, count as part of it.
             behind = max(1, sum(place >= index for place in places))
             first = _is_in_front(layer, trunk, places, index)
             for variable in layer.trainable_variables:

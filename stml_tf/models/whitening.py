@@ -1,7 +1,8 @@
-"""Whitening: a linear map under which features vary as much in one direction as in another.
+"""Whitening: a linear map that makes features vary equally in all directions.
 
-What a pretrained network was taught dominates the distances between its features. Principal components, each divided
-by a power of its deviation, take that away without labels: power 0 rotates and cuts off, 1 whitens in full.
+The distances between the features of a pretrained network are dominated by what it was trained to tell apart. Principal
+components, each divided by a power of its standard deviation, remove that without labels: power 0 only rotates and
+truncates, power 1 whitens fully.
 Jegou, Chum: Negative Evidences and Co-occurrences in Image Retrieval, ECCV 2012, section 2.
 """
 
@@ -15,15 +16,19 @@ from stml_tf.errors import UserError
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DIMS = (64, 128, 256, 384, 512)
-# Among thousands of images a view is found or not; a thousand tell the powers apart, and take a second.
+# A thousand images suffice to tell the powers apart, and take a second.
 LARGEST_SAMPLE = 1000
 _TIE = 0.01
 
 
 class Whitening(NamedTuple):
-    """`features @ kernel + bias`, the mean being in the bias: float32 `[channels, dim]` and `[dim]`.
+    """The map `features @ kernel + bias`.
 
-    Whitened training features have a mean of 0 and, averaged over the dimensions, a variance of 1.
+    The features that it was fitted to have a mean of 0 under it and, averaged over the dimensions, a variance of 1.
+
+    Args:
+        kernel: `[channels, dim]` float32.
+        bias: `[dim]` float32, which subtracts the mean.
     """
 
     kernel: np.ndarray
@@ -31,18 +36,23 @@ class Whitening(NamedTuple):
 
     @property
     def dim(self) -> int:
-        """Dimensions that are kept."""
+        """The number of dimensions."""
         return self.kernel.shape[1]
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """`[rows, channels]` to `[rows, dim]` float32, not normalised."""
+        """Map features `[rows, channels]` to `[rows, dim]` float32, not normalised."""
         return features @ self.kernel + self.bias
 
     def start(self, head: layers.Dense) -> None:
-        """Give a linear head these weights, rotated into its width where that is larger, which keeps all distances.
+        """Initialise a linear head with this whitening, rotated into its width if that is larger.
+
+        The rotation preserves all distances.
+
+        Args:
+            head: A dense layer of kernel `[channels, width]`.
 
         Raises:
-            UserError: If the head takes other features, or is narrower.
+            UserError: If the head takes features of another width, or has fewer dimensions than the whitening.
         """
         channels, width = head.kernel.shape
         dim = self.dim
@@ -53,22 +63,31 @@ class Whitening(NamedTuple):
             )
         rotation = np.eye(dim, dtype=np.float32)
         if width > dim:
-            # Zeros would do for the distances, but no gradient ever reaches a dimension in which nothing differs.
+            # Padding with zeros would preserve distances, too, but no gradient ever reaches a constant dimension.
             random = np.random.default_rng(0).normal(size=(width, dim))
             rotation = np.linalg.qr(random)[0].T.astype(np.float32)
         head.set_weights([self.kernel @ rotation, self.bias @ rotation])
 
 
 class PrincipalComponents(NamedTuple):
-    """What whitenings of all dimensions and powers share: `mean` `[channels]`, and by falling deviation
-    `directions` `[channels, components]` and `deviations` `[components]`, float64."""
+    """The principal components of features, which whitenings of all dimensions and powers share.
+
+    Args:
+        mean: `[channels]` float64.
+        directions: `[channels, components]` float64, by descending deviation.
+        deviations: `[components]` float64, the standard deviation along each direction.
+    """
 
     mean: np.ndarray
     directions: np.ndarray
     deviations: np.ndarray
 
     def whitening(self, dim: int, power: float) -> Whitening:
-        """The whitening to `dim` dimensions, with deviations to the power `power` divided out.
+        """Return the whitening that keeps some dimensions and divides by a power of their deviations.
+
+        Args:
+            dim: Number of dimensions to keep.
+            power: Power of the deviations, in [0, 1].
 
         Raises:
             UserError: If the features do not have that many directions, or `power` is outside [0, 1].
@@ -76,25 +95,28 @@ class PrincipalComponents(NamedTuple):
         components = len(self.deviations)
         if not 1 <= dim <= components:
             raise UserError(
-                f"A whitening to {dim} dimensions was asked of features with {components} directions; allowed: 1 to "
-                f"{components}. There are as many as features, at most one fewer than images: lower "
+                f"Features with {components} directions cannot be whitened to {dim} dimensions; allowed: 1 to "
+                f"{components}. There are at most as many directions as channels, and one fewer than images: lower "
                 "model.embedding_dim and model.teacher_dim, or add images."
             )
         if not 0 <= power <= 1:
-            raise UserError(f"power={power} given; allowed: from 0, which only rotates, to 1, which whitens in full.")
+            raise UserError(f"power={power} given; allowed: from 0, which only rotates, to 1, which whitens fully.")
         kept = self.deviations[:dim]
         kernel = self.directions[:, :dim] / kept**power
-        # Losses and rankings know no scale, but Adam's steps have one: at this scale they are small beside the kernel,
-        # which therefore hardly moves while the trunk learns.
+        # The scale does not matter to losses and rankings, but it does to Adam's steps: at this one they are small
+        # relative to the kernel, which therefore hardly moves while the trunk learns.
         kernel /= np.sqrt(np.mean(kept ** (2 - 2 * power)))
         return Whitening(kernel.astype(np.float32), (-self.mean @ kernel).astype(np.float32))
 
 
 def principal_components(features: np.ndarray) -> PrincipalComponents:
-    """The directions in which features vary.
+    """Compute the principal components of features.
 
     Args:
-        features: `[images, channels]`, finite, of the training images; labels play no part.
+        features: `[images, channels]`, finite, of the training images.
+
+    Returns:
+        The components along which the features vary by more than rounding.
 
     Raises:
         UserError: If there are fewer than two images, or all features are the same.
@@ -108,7 +130,7 @@ def principal_components(features: np.ndarray) -> PrincipalComponents:
     variances, directions = variances[::-1], directions[:, ::-1]
     if not variances[0] > 1e-13 * np.mean(np.square(features)):
         raise UserError("All images have the same features, so there is nothing to whiten: give different images.")
-    # What rounding leaves of a variance of 0 would be blown up to 1.
+    # Whitening would amplify a variance that is only rounding error to 1.
     num_kept = min(len(features) - 1, int(np.count_nonzero(variances > 1e-10 * variances[0])))
     return PrincipalComponents(mean, directions[:, :num_kept], np.sqrt(variances[:num_kept]))
 
@@ -118,8 +140,8 @@ def fit_whitening(features: np.ndarray, *, dim: int, power: float = 1.0) -> Whit
 
     Args:
         features: `[images, channels]`, finite, of the training images.
-        dim: Dimensions to keep, at most the channels, and fewer than the images.
-        power: Power of the deviations that is divided out, in [0, 1].
+        dim: Number of dimensions to keep, at most the number of channels, and fewer than there are images.
+        power: Power of the deviations to divide by, in [0, 1].
 
     Raises:
         UserError: If the features do not have that many directions, or `power` is outside [0, 1].
@@ -134,24 +156,24 @@ def choose_whitening(
     dims: Sequence[int] = DIMS,
     powers: Sequence[float] = POWERS,
 ) -> tuple[Whitening, int, float]:
-    """Choose dimension and power without labels: those under which two views of an image find each other best.
+    """Choose the dimension and power of a whitening without labels, by how well two views of an image find each other.
 
-    Each view ranks the other views of all images by cosine; what counts is the mean of 1 / rank of its own. Among all
-    that come within one per cent of the best, the smallest power is taken, then the fewest dimensions: whitening goes
-    too far before this measure falls, as it blows up directions in which different images of one thing differ.
+    Each view ranks the other views of all images by cosine; the criterion is the mean of 1 / rank of its own. Of all
+    choices within one per cent of the best, the smallest power is taken, then the fewest dimensions: whitening goes too
+    far before this criterion falls, as it amplifies directions in which images of the same object differ.
 
-    Tried on photographs of 30 groceries, measured on 11 others: for DINOv2-S it takes 512 dimensions and power 0.75,
-    with a MAP@R of 39.3 (best of all: 40.1; power 1: 33.1; power 0: 26.2); for EfficientNet-Lite0 512 and power 0.5,
-    with 49.1 (49.7; 39.1; 46.6).
+    On photographs of 30 groceries, measured on 11 others, it chooses 512 dimensions and power 0.75 for DINOv2-S, with a
+    MAP@R of 39.3 (best of all: 40.1; power 1: 33.1; power 0: 26.2), and 512 and power 0.5 for EfficientNet-Lite0, with
+    49.1 (49.7; 39.1; 46.6).
 
     Args:
         features: `[images, channels]` of the training images.
-        views: `[2, sample, channels]`, features of two random views of some of them, at most `LARGEST_SAMPLE`.
-        dims: Dimensions to try, those that the features have.
+        views: `[2, sample, channels]`, features of two random views of some of them, at most `LARGEST_SAMPLE` images.
+        dims: Dimensions to try; those that the features do not have are skipped.
         powers: Powers to try.
 
     Returns:
-        The whitening, its dimension and its power.
+        The whitening, its number of dimensions and its power.
     """
     components = principal_components(features)
     possible = [dim for dim in dims if dim <= len(components.deviations)] or [len(components.deviations)]
@@ -168,11 +190,14 @@ def choose_whitening(
 
 
 def views_found(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean reciprocal rank of an image's other view, both ways, in (0, 1].
+    """Compute the mean reciprocal rank of each image's other view, in both directions.
 
     Args:
-        first: `[images, dim]`, normalised.
-        second: `[images, dim]`, normalised; row by row the same images.
+        first: `[images, dim]`, L2-normalised.
+        second: `[images, dim]`, L2-normalised, of the same images in the same order.
+
+    Returns:
+        A number in (0, 1].
     """
     cosines = first @ second.T
     own = np.diag(cosines)
@@ -181,6 +206,6 @@ def views_found(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def embedding_of(whitening: Whitening, features: np.ndarray) -> np.ndarray:
-    """Whitened features with length 1, `[rows, dim]` float32."""
+    """Whiten features `[rows, channels]` and L2-normalise them; returns `[rows, dim]` float32."""
     whitened = whitening(features)
     return whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-12)

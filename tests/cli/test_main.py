@@ -267,8 +267,8 @@ def test_converted_weights_come_with_what_a_recipe_says_of_them(conv4_checkpoint
     ("checkpoint", "backbone", "message"),
     [
         ("gone.pth", "conv4", "gone.pth: no such file"),
-        ("conv4.npz", "resnet18", "not resnet18's: it lacks bn1.weight"),
-        ("conv4.npz", "RESNET18", "No PyTorch weights are read for 'RESNET18': choose one of conv4, "),
+        ("conv4.npz", "resnet18", "not fit resnet18: it lacks bn1.weight"),
+        ("conv4.npz", "RESNET18", "PyTorch weights cannot be read for 'RESNET18': choose one of conv4, "),
     ],
 )
 def test_weights_that_cannot_be_converted_are_refused(conv4_checkpoint, tmp_path, checkpoint, backbone, message):

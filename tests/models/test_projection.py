@@ -59,5 +59,5 @@ def test_weights_of_a_backbone_are_loaded(tmp_path):
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match='is the "projection" or the "features" below it, not \'pooled\''):
         build(embedding="pooled")
-    with pytest.raises(ValueError, match="An MLP of widths 0 and 4 given: both must be at least 1"):
+    with pytest.raises(ValueError, match="hidden_dim=0 and output_dim=4 must be at least 1"):
         build_mlp(8, 0, 4)

@@ -83,9 +83,9 @@ def test_directions_without_variance_do_not_count(features):
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        (slice(60), {"dim": 9}, "to 9 dimensions was asked of features with 8 directions; allowed: 1 to 8"),
-        (slice(5), {"dim": 5}, "to 5 dimensions was asked of features with 4 directions.*or add images"),
-        (slice(60), {"dim": 0}, "to 0 dimensions was asked"),
+        (slice(60), {"dim": 9}, "Features with 8 directions cannot be whitened to 9 dimensions; allowed: 1 to 8"),
+        (slice(5), {"dim": 5}, "Features with 4 directions cannot be whitened to 5 dimensions.*or add images"),
+        (slice(60), {"dim": 0}, "cannot be whitened to 0 dimensions"),
         (slice(60), {"dim": 4, "power": 1.5}, r"power=1\.5 given; allowed: from 0"),
         (slice(1), {"dim": 1}, "at least 2 images, 1 given"),
         ([0, 0, 0], {"dim": 1}, "All images have the same features"),

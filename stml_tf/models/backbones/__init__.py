@@ -1,4 +1,4 @@
-"""Backbones: networks from preprocessed images to feature maps, one file for each family."""
+"""Backbones: networks from preprocessed images to features, one file for each family."""
 
 from stml_tf.models.backbones.by_name import build_backbone, preprocessing
 

@@ -9,7 +9,7 @@ from keras import layers
 from stml_tf.models.backbones.googlenet import ceil_max_pool
 from stml_tf.tensor import Tensor
 
-# 1x1; 3x3_reduce, 3x3; double_3x3_reduce, double_3x3 (both); pool_proj. Modules of three paths halve the size.
+# 1x1; 3x3_reduce, 3x3; double_3x3_reduce, double_3x3 (both); pool_proj. Modules with three paths halve the size.
 _MODULES = {
     "3a": (64, 64, 64, 64, 96, 32),
     "3b": (64, 64, 96, 64, 96, 64),
@@ -25,9 +25,9 @@ _MODULES = {
 
 
 def build_bn_inception() -> keras.Model:
-    """The ten Inception modules behind two convolutions.
+    """Build BN-Inception: ten Inception modules behind two convolutions.
 
-    Layers have the names of the PyTorch modules, see `load_pytorch_weights`.
+    Layers have the names of the PyTorch modules; see `load_pytorch_weights`.
 
     Returns:
         A model from `[batch, height, width, 3]`, as `preprocess_inception` returns it, to
@@ -50,7 +50,7 @@ def _inception(x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
     if name == "inception_5b":
         pooled = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
     else:
-        # Zeros at the edge count in the average, which "same" would leave out.
+        # The zeros at the edge count in the average; "same" would leave them out.
         padded = layers.ZeroPadding2D(1, name=f"{name}_pool.pad")(x)
         pooled = layers.AveragePooling2D(3, 1, name=f"{name}_pool")(padded)
     branches = [
@@ -62,13 +62,13 @@ def _inception(x: Tensor, widths: tuple[int, ...], name: str) -> Tensor:
 
 
 def _halving_inception(x: Tensor, widths: tuple[int | None, ...], name: str) -> Tensor:
-    # "same" is what PyTorch has for even sizes. For odd ones its pool comes out smaller than its convolutions.
+    # "same" equals PyTorch for even sizes. For odd ones, PyTorch's pool would come out smaller than its convolutions.
     pooled = layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
     return layers.Concatenate(name=f"{name}_output")([*_convolved(x, widths, name, strides=2), pooled])
 
 
 def _convolved(x: Tensor, widths: tuple[int | None, ...], name: str, *, strides: int) -> list[Tensor]:
-    """The paths of one and of two 3x3 convolutions."""
+    """Return the paths with one and with two 3x3 convolutions."""
     _, reduce, conv, reduce_double, double, _ = widths
     single = _conv(x, reduce, 1, f"{name}_3x3_reduce")
     single = _conv(single, conv, 3, f"{name}_3x3", strides=strides)
@@ -84,6 +84,6 @@ def _conv(x: Tensor, channels: int, size: int, name: str, *, strides: int = 1) -
     padding = "valid" if strides > 1 else "same"
     initializer = keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal")
     x = layers.Conv2D(channels, size, strides, padding=padding, kernel_initializer=initializer, name=name)(x)
-    # The authors' networks have PyTorch's momentum at 0.9, the share of what is new: Keras's is the share that stays.
+    # The authors set PyTorch's momentum to 0.9, the share of the new statistics; in Keras it is that of the old ones.
     x = layers.BatchNormalization(momentum=0.1, epsilon=1e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}.relu")(x)

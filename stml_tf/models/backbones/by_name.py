@@ -1,4 +1,4 @@
-"""Backbones by name: a network from preprocessed images to features, and the preprocessing it expects."""
+"""Backbones by name, and the preprocessing that each expects."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,30 +15,28 @@ from stml_tf.tensor import Tensor
 
 
 def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
-    """Build a backbone.
+    """Build a backbone by its name.
 
     Args:
         name: A name in `stml_tf.registry.backbones`: one of this package's, such as `resnet50`, a model function of
             `keras.applications`, such as `ResNet50V2`, or one that was registered.
-        weights: None for random weights; "imagenet" for Keras's own, where it has them; the path of a Keras weights
+        weights: None for random weights; "imagenet" for a model of `keras.applications`; the path of a Keras weights
             file of this backbone; or, for this package's own, what `read_pytorch_checkpoint` takes: a `.safetensors`
             or `.pth` file, a Hugging Face folder, or the name of a package that carries weights.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` of any size to feature maps
-        `[batch, height', width', channels]`; a vision transformer, to features `[batch, channels]`.
+        `[batch, height', width', channels]`, or, for a vision transformer, to features `[batch, channels]`.
 
     Raises:
-        UserError: If the name is unknown, the weights do not exist or do not fit, or Keras is set to what no backbone
-            here is made for.
+        UserError: If the name is unknown, the weights do not exist or do not fit, or Keras has global settings that
+            the backbone does not support.
     """
     require_keras_settings()
     entry = registry.backbones.find(name)
     named = weights in entry.named_weights
     if weights == "imagenet" and not named:
-        raise UserError(
-            f"{name} has no ImageNet weights of Keras's; give a weights file, Keras's or PyTorch's, or null."
-        )
+        raise UserError(f"{name} has no ImageNet weights in Keras; give a weights file of Keras or PyTorch, or null.")
     build = partial(registry.resolve(entry.build), **entry.options)
     if named:
         return build_with_named_weights(build, name, weights)
@@ -49,7 +47,16 @@ def build_backbone(name: str, *, weights: str | None = None) -> keras.Model:
 
 
 def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
-    """Fill a model from a weights file, Keras's or PyTorch's, or raise a UserError that names whose were expected."""
+    """Load a weights file of Keras or PyTorch into a model.
+
+    Args:
+        model: The model, whose weights are replaced.
+        path: The file, or for PyTorch what `read_pytorch_checkpoint` takes.
+        owner: The network whose weights are expected, for the message.
+
+    Raises:
+        UserError: If the file cannot be read, or does not fit.
+    """
     if is_pytorch_checkpoint(path):
         require_own_network(owner)
         load_pytorch_weights(model, path)
@@ -62,16 +69,23 @@ def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
 
 
 def require_own_network(name: str) -> None:
-    """Raise a UserError if PyTorch's weights are not read for a backbone of this name."""
+    """Raise a `UserError` if PyTorch weights cannot be read for the backbone of this name."""
     known = [own for own, entry in registry.backbones.items() if entry.reads_pytorch]
     if name not in known:
         raise UserError(
-            f"No PyTorch weights are read for {name!r}: choose one of {', '.join(known)}, or give a Keras weights file."
+            f"PyTorch weights cannot be read for {name!r}: choose one of {', '.join(known)}, or give a Keras weights "
+            "file."
         )
 
 
 def preprocessing(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the function from RGB images `[..., height, width, 3]` of 0 to 255 to what the backbone expects.
+    """Return the preprocessing that a backbone expects.
+
+    Args:
+        name: A name in `stml_tf.registry.backbones`.
+
+    Returns:
+        A function of RGB images `[..., height, width, 3]` from 0 to 255.
 
     Raises:
         UserError: If the name is unknown.

@@ -1,4 +1,4 @@
-"""Four small convolutions: the network of few-shot learning, for small images of simple things."""
+"""Four small convolutions: the usual network of few-shot learning, for small images of simple objects."""
 
 import keras
 from keras import layers
@@ -7,7 +7,7 @@ from stml_tf.tensor import Tensor
 
 
 def build_conv4() -> keras.Model:
-    """Four blocks of 3x3 convolution (32, 64, 128, 256 channels), BatchNorm, ReLU and 2x2 max pool.
+    """Build four blocks of 3x3 convolution (32, 64, 128, 256 channels), BatchNorm, ReLU and 2x2 max pooling.
 
     Returns:
         A model from `[batch, height, width, 3]` to `[batch, height / 16, width / 16, 256]`.
@@ -15,7 +15,7 @@ def build_conv4() -> keras.Model:
     inputs = keras.Input((None, None, 3), name="images")
     x = inputs
     for block, channels in enumerate((32, 64, 128, 256), start=1):
-        # No bias: BatchNorm's offset follows. The initial scale is PyTorch's: BatchNorm makes the output independent
+        # No bias, as BatchNorm has an offset. The initial scale is PyTorch's: BatchNorm makes the output independent
         # of it, but not the effective learning rate.
         initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
         x = layers.Conv2D(
@@ -28,5 +28,5 @@ def build_conv4() -> keras.Model:
 
 
 def preprocess_conv4(images: Tensor) -> Tensor:
-    """`[..., height, width, 3]` of 0 to 255 to the range -1 to 1."""
+    """Scale images `[..., height, width, 3]` from 0 to 255 to the range -1 to 1."""
     return images / 127.5 - 1.0

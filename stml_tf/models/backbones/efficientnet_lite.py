@@ -21,9 +21,9 @@ _STAGES = (
 
 
 def build_efficientnet_lite0() -> keras.Model:
-    """Sixteen inverted residual blocks between a strided and a 1x1 convolution.
+    """Build EfficientNet-Lite0: sixteen inverted residual blocks between a strided and a 1x1 convolution.
 
-    Layers have the names of the PyTorch modules without their leading underscores, see `load_pytorch_weights`.
+    Layers have the names of the PyTorch modules without leading underscores; see `load_pytorch_weights`.
 
     Returns:
         A model from `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 1280]`, rounded up.
@@ -42,14 +42,14 @@ def build_efficientnet_lite0() -> keras.Model:
 
 
 def preprocess_efficientnet_lite(images: Tensor) -> Tensor:
-    """RGB `[..., height, width, 3]` of 0 to 255 to about -1 to 1."""
+    """Scale RGB images `[..., height, width, 3]` from 0 to 255 to about -1 to 1."""
     return (images - 127.0) / 128.0
 
 
 def _block(x: Tensor, channels: int, size: int, name: str, *, strides: int, expansion: int) -> Tensor:
-    """Widen, convolve each channel, narrow; added to the input where the shape stays.
+    """Expand, convolve each channel, project; add the input if the shape is the same.
 
-    Whole blocks are not dropped at random in training, as Google's training from scratch did.
+    Unlike in Google's training from scratch, blocks are not dropped at random.
     """
     inputs = x
     if expansion > 1:
@@ -72,7 +72,7 @@ def _block(x: Tensor, channels: int, size: int, name: str, *, strides: int, expa
 
 
 def _conv(x: Tensor, channels: int, size: int, name: str, *, strides: int = 1) -> Tensor:
-    # TensorFlow's padding, with which these weights were trained: more to the right and below where there is a stride.
+    # These weights were trained with TensorFlow's padding: with a stride, it is larger on the right and at the bottom.
     return layers.Conv2D(
         channels, size, strides, padding="same", use_bias=False, kernel_initializer=_initializer(), name=name
     )(x)

@@ -26,9 +26,9 @@ _POOLED_AFTER = {"3b": "pool3", "4e": "pool4"}
 
 
 def build_googlenet() -> keras.Model:
-    """The nine Inception modules behind two convolutions.
+    """Build GoogLeNet: nine Inception modules behind two convolutions.
 
-    Layers have the names of the PyTorch modules, see `load_pytorch_weights`.
+    Layers have the names of the PyTorch modules; see `load_pytorch_weights`.
 
     Returns:
         A model from `[batch, height, width, 3]`, as `preprocess_inception` returns it, to
@@ -51,14 +51,22 @@ def build_googlenet() -> keras.Model:
 
 
 def preprocess_inception(images: Tensor) -> Tensor:
-    """RGB `[..., height, width, 3]` of 0 to 255 to BGR minus Caffe's mean pixel."""
+    """Turn RGB images `[..., height, width, 3]` from 0 to 255 into BGR minus Caffe's mean pixel."""
     return images[..., ::-1] - np.array([104.0, 117.0, 128.0], np.float32)
 
 
 def ceil_max_pool(x: Tensor, name: str) -> Tensor:
-    """3x3 max pool of stride 2 whose last window may hang over the right and bottom edge by one.
+    """Apply 3x3 max pooling of stride 2 whose last window may overlap the right and bottom edges by one.
 
-    This is the rounding of Caffe and of PyTorch's `ceil_mode`. Zeros do for the edge as long as features are positive.
+    This rounds sizes like Caffe and PyTorch's `ceil_mode`. Padding with zeros is right only for features that are not
+    negative.
+
+    Args:
+        x: `[batch, height, width, channels]`, 0 or more.
+        name: Name of the layer.
+
+    Returns:
+        `[batch, height', width', channels]`.
     """
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}.pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)

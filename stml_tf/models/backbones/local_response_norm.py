@@ -14,10 +14,15 @@ from stml_tf.tensor import Tensor
 
 @keras.saving.register_keras_serializable(package="stml_tf")
 class LocalResponseNorm(layers.Layer):
-    """Divides each value by `(1 + alpha * mean of the squares of `size` neighbouring channels) ** beta`.
+    """A layer that divides each value by `(1 + alpha * mean of the squares of neighbouring channels) ** beta`.
 
     Channels beyond the first and last count as zeros. `alpha` multiplies the mean, as in Caffe and PyTorch; in
     `tf.nn.local_response_normalization` it multiplies the sum.
+
+    Args:
+        size: Number of neighbouring channels, the channel itself in the middle.
+        alpha: Weight of the mean of squares.
+        beta: Exponent.
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, **kwargs: Any) -> None:
@@ -25,7 +30,7 @@ class LocalResponseNorm(layers.Layer):
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def call(self, features: Tensor) -> Tensor:
-        """Normalise.
+        """Normalise feature maps.
 
         Args:
             features: `[batch, height, width, channels]`.
@@ -34,7 +39,7 @@ class LocalResponseNorm(layers.Layer):
             `[batch, height, width, channels]`.
         """
         channels, side = features.shape[-1], self.size // 2
-        # float32 under mixed precision too: squares of the first layers' features leave the range of float16.
+        # float32 even under mixed precision: squares of the first layers' features exceed the range of float16.
         squares = ops.square(ops.cast(features, "float32"))
         padded = ops.pad(squares, [[0, 0], [0, 0], [0, 0], [side, side]])
         total = sum(padded[..., start : start + channels] for start in range(self.size))

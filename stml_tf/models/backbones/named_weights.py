@@ -1,4 +1,4 @@
-"""Weights that Keras fetches by name, which takes a network the first time."""
+"""Weights that Keras downloads by name and caches."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,22 @@ from stml_tf.errors import UserError
 
 
 def build_with_named_weights(build: Callable[..., keras.Model], name: str, weights: str) -> keras.Model:
-    """Build a backbone with weights that `build` fetches itself, or with random ones in a dry run.
+    """Build a backbone with weights that `build` downloads itself, or with random ones in a dry run.
 
     Args:
-        build: Called with `weights=`.
-        name: The backbone, for messages.
-        weights: Such as "imagenet".
+        build: Called with `weights`; returns the backbone.
+        name: Name of the backbone, for messages.
+        weights: Name of the weights, such as "imagenet".
 
     Raises:
-        UserError: If the weights cannot be fetched.
+        UserError: If the weights cannot be downloaded.
     """
     if would(f"take the {weights} weights of {name} from Keras's cache, or download them; here they are random"):
         return build(weights=None)
     try:
         return build(weights=weights)
     except Exception as error:
-        # A download that failed is a plain Exception of Keras's; one that broke off, an OSError.
+        # Keras raises a plain Exception if a download fails, and an OSError if it breaks off.
         if type(error) is not Exception and not isinstance(error, OSError):
             raise
         raise UserError(

@@ -1,7 +1,7 @@
-"""ResNet-18, 34 and 50, as torchvision has them.
+"""ResNet-18, 34 and 50 as in torchvision.
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv 1512.03385, table 1. The bottleneck
-block has its stride in the 3x3 convolution, not in the first 1x1 as in the paper and in `keras.applications`.
+block has its stride in the 3x3 convolution, not in the first 1x1 convolution as in the paper and `keras.applications`.
 """
 
 from collections.abc import Callable
@@ -16,32 +16,32 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def build_resnet18() -> keras.Model:
-    """ResNet-18; `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 512]`, rounded up."""
+    """Build ResNet-18, from `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 512]`, rounded up."""
     return _build((2, 2, 2, 2), _basic_block, "resnet18")
 
 
 def build_resnet34() -> keras.Model:
-    """ResNet-34; `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 512]`, rounded up."""
+    """Build ResNet-34, from `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 512]`, rounded up."""
     return _build((3, 4, 6, 3), _basic_block, "resnet34")
 
 
 def build_resnet50() -> keras.Model:
-    """ResNet-50; `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 2048]`, rounded up."""
+    """Build ResNet-50, from `[batch, height, width, 3]` to `[batch, height / 32, width / 32, 2048]`, rounded up."""
     return _build((3, 4, 6, 3), _bottleneck_block, "resnet50")
 
 
 def preprocess_resnet(images: Tensor) -> Tensor:
-    """RGB `[..., height, width, 3]` of 0 to 255 to ImageNet's mean 0 and deviation 1 in each channel."""
+    """Standardise RGB images `[..., height, width, 3]` from 0 to 255 by ImageNet's channel means and deviations."""
     mean, deviation = (np.array(values, np.float32) * 255 for values in (_MEAN, _DEVIATION))
     return (images - mean) / deviation
 
 
 def _build(num_blocks: tuple[int, ...], block: Callable[..., Tensor], name: str) -> keras.Model:
-    """Layers have the names of torchvision's modules, see `load_pytorch_weights`."""
+    """Build a ResNet whose layers have the names of torchvision's modules; see `load_pytorch_weights`."""
     inputs = keras.Input((None, None, 3), name="images")
     x = _conv_norm(inputs, 64, 7, "conv1", "bn1", strides=2)
     x = layers.ReLU(name="relu")(x)
-    # Zeros do for the edge, as features are positive.
+    # Padding with zeros is right, as no feature is negative.
     x = layers.ZeroPadding2D(1, name="maxpool.pad")(x)
     x = layers.MaxPooling2D(3, 2, name="maxpool")(x)
     for stage, count in enumerate(num_blocks, start=1):
@@ -78,7 +78,7 @@ def _shortcut(x: Tensor, channels: int, name: str, *, strides: int) -> Tensor:
 
 
 def _conv_norm(x: Tensor, channels: int, size: int, conv: str, norm: str, *, strides: int = 1) -> Tensor:
-    # PyTorch pads both sides alike, where "same" with a stride pads more to the right and below.
+    # PyTorch pads both sides equally, whereas "same" with a stride pads more on the right and at the bottom.
     if size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{conv}.pad")(x)
     initializer = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")

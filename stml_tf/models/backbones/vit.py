@@ -1,4 +1,4 @@
-"""Vision transformers: DINOv2's, with and without registers, and the plain ones of DINO, DeiT and MAE.
+"""Vision transformers: those of DINOv2, with and without registers, and the plain ones of DINO, DeiT and MAE.
 
 Dosovitskiy et al.: An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929; Oquab et al.: DINOv2, TMLR 2024,
 arXiv 2304.07193; Darcet et al.: Vision Transformers Need Registers, ICLR 2024, arXiv 2309.16588.
@@ -18,9 +18,17 @@ FEATURES = ("cls_and_patch_mean", "cls", "patch_mean")
 
 
 class ViTConfig(NamedTuple):
-    """The shape of a network; `grid` is the side, in patches, of the positions it was trained with.
+    """The shape of a vision transformer.
 
-    `antialias` says how its authors resize these positions to a smaller grid.
+    Args:
+        dim: Width of a token.
+        num_heads: Number of attention heads, a divisor of `dim`.
+        patch_size: Side of a patch in pixels.
+        grid: Side, in patches, of the grid of positions that it was trained with.
+        depth: Number of blocks.
+        num_registers: Number of register tokens.
+        layer_scale: Whether each block scales its channels; see `LayerScale`.
+        antialias: Whether its authors smooth positions when they resize them to a smaller grid.
     """
 
     dim: int
@@ -49,20 +57,20 @@ VIT_CONFIGS = {
 def build_vit(config: ViTConfig, *, features: str = "cls_and_patch_mean", name: str = "vit") -> keras.Model:
     """Build a vision transformer.
 
-    Layers have the names of the modules in the DINOv2 repository, see `load_pytorch_weights`.
+    Layers have the names of the modules in the DINOv2 repository; see `load_pytorch_weights`.
 
     Args:
         config: The shape of the network.
         features: "cls" for the class token and "patch_mean" for the mean of the patch tokens, each `[batch, dim]`;
-            "cls_and_patch_mean" for both, each L2-normalised, side by side, `[batch, 2 * dim]`.
+            "cls_and_patch_mean" for the concatenation of both, each L2-normalised, `[batch, 2 * dim]`.
         name: Name of the model.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]`, any height and width of at least a patch, to
-        float32 features. Pixels to the right and below that do not fill a patch are left out.
+        A model from preprocessed images `[batch, height, width, 3]`, of any height and width of at least a patch, to
+        float32 features. Pixels at the right and bottom that do not fill a patch are ignored.
 
     Raises:
-        UserError: If `features` is none of the three.
+        UserError: If `features` is not one of the three.
     """
     if features not in FEATURES:
         raise UserError(f"features={features!r} must be one of {', '.join(FEATURES)}.")
@@ -77,12 +85,12 @@ def build_vit(config: ViTConfig, *, features: str = "cls_and_patch_mean", name: 
 
 
 def build_named_vit(name: str, *, features: str = "cls_and_patch_mean") -> keras.Model:
-    """Build the vision transformer of a name in `VIT_CONFIGS`; see `build_vit`."""
+    """Build the vision transformer with a name in `VIT_CONFIGS`; see `build_vit`."""
     return build_vit(VIT_CONFIGS[name], features=features, name=name)
 
 
 def preprocess_vit(images: Tensor) -> Tensor:
-    """RGB `[..., height, width, 3]` of 0 to 255 to ImageNet's mean 0 and deviation 1 in each channel."""
+    """Standardise RGB images `[..., height, width, 3]` from 0 to 255 by ImageNet's channel means and deviations."""
     return preprocess_resnet(images)
 
 
@@ -96,7 +104,7 @@ def _block(x: Tensor, config: ViTConfig, name: str) -> Tensor:
     x = layers.Add(name=f"{name}.add1")([x, y])
     y = _norm(f"{name}.norm2")(x)
     y = layers.Dense(4 * config.dim, kernel_initializer=_initializer(), name=f"{name}.mlp.fc1")(y)
-    # The error function computes in float32 anyway; converting once halves its time on CPUs.
+    # The error function is computed in float32 anyway; converting once halves its time on CPUs.
     y = layers.Activation("gelu", dtype="float32", name=f"{name}.mlp.act")(y)
     y = layers.Dense(config.dim, kernel_initializer=_initializer(), name=f"{name}.mlp.fc2")(y)
     if config.layer_scale:
@@ -115,15 +123,15 @@ def _initializer() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("stml_tf")
 class TokenEmbedding(layers.Layer):
-    """A class token, registers on request, and patches `[batch, height, width, dim]` with their positions added.
+    """A layer that adds positions to patches, and prepends a class token and registers.
 
-    Returns `[batch, 1 + num_registers + height * width, dim]`. The positions are kept as they were trained and resized
-    to the grid of patches at each call, so that one network takes images of any size.
+    It maps `[batch, height, width, dim]` to `[batch, 1 + num_registers + height * width, dim]`. The positions are
+    stored as they were trained and resized to the grid of patches at each call, so a network takes images of any size.
 
     Args:
         grid: Side of the square grid of trained positions.
         num_registers: Number of register tokens, which have no position.
-        antialias: Whether positions are smoothed where they are resized to a smaller grid.
+        antialias: Whether positions are smoothed when they are resized to a smaller grid.
     """
 
     def __init__(self, grid: int, num_registers: int = 0, antialias: bool = False, **kwargs: Any) -> None:
@@ -172,9 +180,9 @@ class TokenEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("stml_tf")
 class SelfAttention(layers.Layer):
-    """Attention of tokens among each other.
+    """Multi-head self-attention.
 
-    Takes queries, keys and values side by side, `[batch, tokens, 3 * dim]`; returns `[batch, tokens, dim]`.
+    It maps concatenated queries, keys and values, `[batch, tokens, 3 * dim]`, to `[batch, tokens, dim]`.
 
     Args:
         num_heads: Number of heads, a divisor of `dim`.
@@ -203,7 +211,7 @@ class SelfAttention(layers.Layer):
 
 @keras.saving.register_keras_serializable("stml_tf")
 class LayerScale(layers.Layer):
-    """Multiplies each channel by a learned number; keeps the shape. Touvron et al., arXiv 2103.17239."""
+    """A layer that multiplies each channel by a learned factor (Touvron et al., arXiv 2103.17239)."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.gamma = self.add_weight(shape=shape[-1:], initializer="ones", name="gamma")
@@ -217,7 +225,12 @@ class LayerScale(layers.Layer):
 
 @keras.saving.register_keras_serializable("stml_tf")
 class TokenFeatures(layers.Layer):
-    """What is kept of the tokens `[batch, tokens, dim]`: see `build_vit`."""
+    """A layer that pools tokens `[batch, tokens, dim]` into features, `[batch, dim]` or `[batch, 2 * dim]`.
+
+    Args:
+        features: One of `FEATURES`; see `build_vit`.
+        num_registers: Number of register tokens, which are ignored.
+    """
 
     def __init__(self, features: str, num_registers: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -242,19 +255,19 @@ class TokenFeatures(layers.Layer):
 
 
 def resize_positions(positions: Tensor, height: Any, width: Any, *, antialias: bool = False) -> Tensor:
-    """Resize a grid of positions as PyTorch's bicubic interpolation does, with corners not aligned.
+    """Resize a grid of positions like PyTorch's bicubic interpolation without aligned corners.
 
-    TensorFlow's bicubic resize has another kernel (a = -0.5 where PyTorch has -0.75), which moves features in the
+    TensorFlow's bicubic resize has another kernel (a = -0.5 where PyTorch has -0.75), which changes features in the
     second digit.
 
     Args:
         positions: `[rows, columns, dim]` float.
-        height: Rows of the result.
-        width: Columns of the result.
-        antialias: Whether the kernel widens where the grid becomes smaller, as PyTorch's `antialias=True`.
+        height: Number of rows of the result.
+        width: Number of columns of the result.
+        antialias: Whether the kernel widens if the grid becomes smaller, like PyTorch's `antialias=True`.
 
     Returns:
-        `[height, width, dim]`, of the dtype of `positions`.
+        `[height, width, dim]`, with the dtype of `positions`.
     """
     rows, columns, dim = positions.shape
     if isinstance(height, int) and isinstance(width, int) and (height, width) == (rows, columns):
@@ -266,18 +279,25 @@ def resize_positions(positions: Tensor, height: Any, width: Any, *, antialias: b
 
 
 def bicubic_matrix(size: int, new_size: Any, *, antialias: bool = False) -> Tensor:
-    """`[new_size, size]` float32: each row the weights with which old places make a new one.
+    """Compute the weights with which the old places of an axis add up to the new ones.
 
-    In NumPy where `new_size` is a number, so that a graph holds a constant; in the graph where it is known there alone.
+    Args:
+        size: Number of old places.
+        new_size: Number of new places. For an int the result is a NumPy array, a constant in a graph; for a tensor it
+            is computed in the graph.
+        antialias: Whether the kernel widens if the axis becomes shorter.
+
+    Returns:
+        `[new_size, size]` float32.
     """
     xp = np if isinstance(new_size, int) else ops
     scale = size / (new_size if xp is np else ops.cast(new_size, "float32"))
     places = ((xp.arange(new_size, dtype="float32") + 0.5) * scale - 0.5)[:, None]
     if antialias:
-        # PyTorch follows PIL here: another kernel, as wide as the step, cut at the border and normalised.
+        # Here PyTorch follows PIL: another kernel, as wide as the step, truncated at the border and normalised.
         weights = _cubic(xp.abs(places - np.arange(size, dtype=np.float32)) / xp.maximum(scale, 1.0), -0.5, xp)
         return weights / xp.sum(weights, axis=1, keepdims=True)
-    # Beyond the border the outermost place repeats: its column gathers the weights of two more on either side.
+    # Beyond the border the outermost place repeats: its column collects the weights of two more on either side.
     weights = _cubic(xp.abs(places - np.arange(-2, size + 2, dtype=np.float32)), -0.75, xp)
     first, last = (xp.sum(part, axis=1, keepdims=True) for part in (weights[:, :3], weights[:, -3:]))
     return xp.concatenate([first, weights[:, 3:-3], last], axis=1)

@@ -1,4 +1,4 @@
-"""Weights that people have as PyTorch files, read without PyTorch."""
+"""PyTorch weights, read without PyTorch."""
 
 from stml_tf.models.pytorch.names import load_pytorch_weights
 from stml_tf.models.pytorch.read import is_pytorch_checkpoint

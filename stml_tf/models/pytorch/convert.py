@@ -1,4 +1,4 @@
-"""Writes a PyTorch checkpoint as a Keras weights file."""
+"""Conversion of PyTorch checkpoints to Keras weights files."""
 
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,21 @@ from stml_tf.models.student import build_student
 def convert_pytorch_weights(
     source: Any, backbone: str, out: Path, *, heads: bool = True, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write a PyTorch checkpoint as the Keras weights file that a recipe's `model.weights` names.
+    """Convert a PyTorch checkpoint to a Keras weights file for a recipe's `model.weights`.
 
     Args:
         source: What `read_pytorch_checkpoint` takes.
-        backbone: Name of a network of our own.
-        out: The file to write; ends in `.weights.h5`.
-        heads: Whether a checkpoint with both heads, of the authors' training code, becomes a whole student; otherwise
-            the backbone alone is written.
-        overwrite: Replace a file that this function wrote; nothing else is replaced.
+        backbone: Name of one of this package's own backbones.
+        out: The file to write; its name ends in `.weights.h5`.
+        heads: Whether a checkpoint with both heads, as the authors' training code writes it, becomes a whole student;
+            otherwise only the backbone is written.
+        overwrite: Whether to replace a file that this function wrote earlier; nothing else is ever replaced.
 
     Returns:
-        What belongs into the `model` section of a recipe that begins with these weights.
+        The keys for the `model` section of a recipe that starts from these weights.
 
     Raises:
-        UserError: If a name is not one of the allowed, or the checkpoint is not of this network.
+        UserError: If a name is not allowed, or the checkpoint does not fit the backbone.
     """
     require_own_network(backbone)
     check_weights_output(out, overwrite=overwrite)
@@ -44,7 +44,7 @@ def convert_pytorch_weights(
     load_pytorch_weights(model, arrays)
     check_weights_output(out, overwrite=overwrite)
     size = sum(4 * variable.shape.num_elements() for variable in model.variables)
-    # HDF5 ends the process where the disk is full.
+    # HDF5 aborts the process if the disk is full.
     files.require_room(out.parent, size + size // 10 + 1_000_000)
     with files.whole_file(out) as partial:
         model.save_weights(partial)
@@ -53,13 +53,17 @@ def convert_pytorch_weights(
 
 
 def check_weights_output(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse an output that is no name of a Keras weights file, or that would replace something else.
+    """Refuse to write to a name that is not a Keras weights file's, or over something else.
+
+    Args:
+        out: The file to write.
+        overwrite: Whether a file that `convert_pytorch_weights` wrote may be replaced.
 
     Raises:
-        UserError: If it is so.
+        UserError: If the file must not be written.
     """
     if not str(out).endswith(".weights.h5"):
-        raise UserError(f"{out}: the name of a Keras weights file ends in .weights.h5")
+        raise UserError(f"{out}: the name of a Keras weights file must end in .weights.h5")
     files.refuse_existing(out, suffixes=[".weights.h5"], ours=_is_ours, overwrite=overwrite)
 
 

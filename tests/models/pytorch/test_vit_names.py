@@ -134,7 +134,7 @@ def test_a_projection_that_is_missing_is_named():
 
 
 def test_a_network_of_another_width_is_refused():
-    with pytest.raises(UserError, match=r"not vit's: patch_embed\.proj\.weight has the shape \[12, 3, 4, 4\]"):
+    with pytest.raises(UserError, match=r"not fit vit: patch_embed\.proj\.weight has the shape \[12, 3, 4, 4\]"):
         load_pytorch_weights(build_vit(DINOV2._replace(dim=24)), made_state(DINOV2))
 
 
