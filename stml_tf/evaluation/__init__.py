@@ -1,4 +1,4 @@
-"""From images to embeddings, and from embeddings to figures of merit."""
+"""Embedding of images, search among embeddings, and retrieval metrics."""
 
 from stml_tf.evaluation.embed import embed, raw_pixels
 from stml_tf.evaluation.metrics import retrieval_metrics

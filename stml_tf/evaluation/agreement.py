@@ -1,4 +1,4 @@
-"""How well pseudo labels agree with true classes. Classes are only looked at, never trained on."""
+"""Agreement of pseudo labels with true classes, which are only looked at, never trained on."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["mean_agreement", "pseudo_label_agreement"]
 
 
 def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> float:
-    """Average precision of a similarity as a predictor of "same class", over the pairs of a batch.
+    """Compute the average precision of a similarity as a predictor of "same class", over the pairs of a batch.
 
     Args:
         similarity: `[batch, batch]` floats, such as `SelfTaughtSimilarity.combined`.
         labels: `[batch]` integers, the true classes.
-        image_ids: `[batch]` integers. Pairs of views of one image are left out: they are right by construction.
+        image_ids: `[batch]` integers. Pairs of views of the same image are left out, as they are right by construction.
 
     Returns:
-        Average precision in [0, 1]: 1 if every pair of one class is more similar than every other pair, and about the
-        share of such pairs if the similarity tells nothing. NaN if the batch has no pair of one class to find.
+        Average precision in [0, 1]: 1 if every pair of the same class is more similar than every other pair, and about
+        the share of such pairs if the similarity is uninformative. NaN if the batch has no pair of the same class.
 
     Raises:
         ValueError: If the shapes do not fit.
@@ -43,16 +43,16 @@ def pseudo_label_agreement(similarity: Any, labels: Any, image_ids: Any) -> floa
 def mean_agreement(
     similarity_of: Callable[[Any, Any], Any], batches: Iterable[tuple[Any, Any]], labels: np.ndarray
 ) -> float | None:
-    """Mean of `pseudo_label_agreement` over batches.
+    """Average `pseudo_label_agreement` over batches.
 
     Args:
-        similarity_of: From views and image ids to `[batch * num_views, batch * num_views]`, the views of an image side
-            by side.
+        similarity_of: A function of views and image ids that returns `[batch * num_views, batch * num_views]`, with the
+            views of an image in adjacent rows.
         batches: Pairs of views `[batch, num_views, ...]` and image ids `[batch]`.
         labels: `[num_images]` integers, the true classes.
 
     Returns:
-        In [0, 1]; None if no batch has a pair of one class to find.
+        A number in [0, 1]; None if no batch has a pair of the same class.
     """
     scores = []
     for views, image_ids in batches:

@@ -1,7 +1,7 @@
-"""Candidates for the nearest neighbours: quickly found, a few more than are wanted, with a bound on what was missed.
+"""Candidates for the nearest neighbours: found quickly, a few more than needed, with a bound on what was missed.
 
-`faiss.knn` takes float32 products. Where there is a GPU, or a processor with bfloat16 of its own, and few neighbours
-are wanted of many rows, TensorFlow first takes rough products; faiss is left with the queries that they cannot settle.
+`faiss.knn` takes float32 products. With a GPU or a processor with native bfloat16, and few neighbours to find among
+many rows, TensorFlow takes rough products first, and faiss is left with the queries that these cannot settle.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["CandidateSearch", "Candidates"]
 _SPARE = 16
 _ROUGH_SPARE = 32
 _ROUGH_GROUP = 32
-_ROUGH_MOST = 64  # With more neighbours, looking at each candidate again costs more than rough products save.
+_ROUGH_MOST = 64  # With more neighbours, re-examining candidates costs more than rough products save.
 _ROUGH_ROWS = 128
-_ROUGH_LEAST = 2**36  # Multiply-adds below which TensorFlow is not worth setting to work.
+_ROUGH_LEAST = 2**36  # With fewer multiply-adds, starting TensorFlow does not pay off.
 
 
 class Candidates(NamedTuple):
@@ -29,8 +29,8 @@ class Candidates(NamedTuple):
     Attributes:
         squared: `[rows, count]` float32, squared distances, each off by at most `error`.
         indices: `[rows, count]` int64, rows of the gallery.
-        error: `[rows]` float32.
-        beyond: `[rows]` float32; a gallery row that is no candidate has at least this squared distance.
+        error: `[rows]` float32, the largest error of a squared distance.
+        beyond: `[rows]` float32, the smallest squared distance that any other gallery row can have.
     """
 
     squared: np.ndarray
@@ -40,13 +40,13 @@ class Candidates(NamedTuple):
 
 
 class CandidateSearch:
-    """Finds candidates in a gallery.
+    """A search for candidates in a gallery.
 
     Args:
-        gallery: `[num_gallery, dim]` float32, centred: errors grow with the distance from the origin.
-        k: How many neighbours are wanted.
-        num_queries: How many queries there will be in all.
-        held: About how many distances to hold at a time.
+        gallery: `[num_gallery, dim]` float32, centred, as errors grow with the distance from the origin.
+        k: Number of neighbours to find.
+        num_queries: Number of queries in total.
+        held: Approximate number of distances to hold at a time.
     """
 
     def __init__(self, gallery: np.ndarray, *, k: int, num_queries: int, held: int) -> None:
@@ -59,7 +59,7 @@ class CandidateSearch:
         self._rough = _RoughSearch(gallery, count=k + _ROUGH_SPARE, held=held) if rough else None
 
     def __call__(self, queries: np.ndarray) -> Candidates:
-        """Candidates of the queries `[rows, dim]`, float32, moved to the gallery's centre."""
+        """Find the candidates of queries `[rows, dim]` float32, centred like the gallery."""
         if self._rough is None:
             return self._by_faiss(queries)
         indices, beyond = self._rough(queries)
@@ -88,23 +88,23 @@ class CandidateSearch:
         return Candidates(squared, indices, error, beyond)
 
     def _error(self, queries: np.ndarray, squared: np.ndarray) -> np.ndarray:
-        """How far the k nearest squared distances may be off where float32 took the products."""
+        """Bound the error of the k nearest squared distances, `[rows]`, when products are float32."""
         norms = np.einsum("nd,nd->n", queries, queries)
-        # Rounding errors of a product of d terms add up like a random walk: sqrt(d) units in the last place, of which
-        # 200,000 distances in 512 dimensions used a third. No neighbour is farther out than its distance allows.
+        # Rounding errors of a product of d terms add up like a random walk to sqrt(d) units in the last place;
+        # 200,000 distances in 512 dimensions used a third of that. A neighbour's norm is bounded by its distance.
         units = (np.sqrt(queries.shape[1]) + 8) * 2.0**-24
         return units * (norms + np.minimum(self._largest_norm, 2 * norms + 2 * squared[:, self.k - 1]))
 
 
 class _RoughSearch:
-    """The best few by products in bfloat16, or in what the GPU takes for float32, in blocks."""
+    """A search for the best few by products in bfloat16, or in the GPU's float32, in blocks."""
 
     def __init__(self, gallery: np.ndarray, *, count: int, held: int) -> None:
         import tensorflow as tf
 
         self._type = tf.float32 if _has_gpu() else tf.bfloat16
         self._count = count
-        # Products are quick where blocks are high: of a large gallery, a part at a time is searched.
+        # Products are fast if blocks have many rows, so a large gallery is searched a part at a time.
         parts = np.array_split(gallery, -(-len(gallery) // max(4 * _ROUGH_GROUP * count, held // _ROUGH_ROWS)))
         self._rows = max(1, held // len(parts[0]))
         self._parts = [self._part(part) for part in parts]
@@ -113,13 +113,13 @@ class _RoughSearch:
     def _part(self, gallery: np.ndarray) -> tuple[int, Any, Any]:
         import tensorflow as tf
 
-        padding = -len(gallery) % _ROUGH_GROUP  # of rows that are infinitely far
+        padding = -len(gallery) % _ROUGH_GROUP  # with rows that are infinitely far away
         half_norms = np.einsum("nd,nd->n", gallery, gallery) / 2
         rows = tf.pad(tf.cast(gallery, self._type), [[0, padding], [0, 0]])
         return len(gallery), rows, tf.constant(np.pad(half_norms, (0, padding), constant_values=np.inf))
 
     def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gallery rows, int64 `[rows, candidates]` in no order, and `[rows]` what the others exceed, squared."""
+        """Return candidates, int64 `[rows, candidates]`, and the least squared distance of all others, `[rows]`."""
         first, indices, beyond = 0, [], []
         for size, gallery, half_norms in self._parts:
             of_part, bound = self._search(queries, gallery, half_norms)
@@ -134,8 +134,8 @@ class _RoughSearch:
         worst, indices = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*blocks, strict=True))
         norms = np.einsum("nd,nd->n", queries, queries)
         squared = norms - 2 * worst
-        # Rounding both factors to bfloat16's 8 bits moves a product by 2**-8 of itself at most, rounding the sum by
-        # 2**-9 of the sum; by Cauchy and Schwarz, neither exceeds the product of the norms. TensorFloat-32 has 11 bits.
+        # Rounding both factors to bfloat16's 8 bits changes a product by at most 2**-8 of itself, rounding the sum by
+        # 2**-9 of the sum; by Cauchy-Schwarz, neither exceeds the product of the norms. TensorFloat-32 has 11 bits.
         reach = np.sqrt(norms) + np.sqrt(np.maximum(squared, 0))
         return indices, squared - 3 * 2.0**-8 * np.sqrt(norms) * reach
 
@@ -144,7 +144,7 @@ class _RoughSearch:
 
         products = tf.matmul(tf.cast(queries, self._type), gallery, transpose_b=True)
         scores = tf.cast(products, tf.float32) - half_norms
-        # The best few lie in the few groups with the best leaders, and groups have their leaders found quickly.
+        # The best few are in the few groups with the best maxima, and the maxima of groups are found quickly.
         groups = tf.reshape(scores, [tf.shape(scores)[0], -1, _ROUGH_GROUP])
         _, leading = tf.math.top_k(tf.reduce_max(groups, axis=2), self._count, sorted=False)
         members = tf.reshape(tf.gather(groups, leading, batch_dims=1), [tf.shape(scores)[0], -1])

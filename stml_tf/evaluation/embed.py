@@ -1,4 +1,4 @@
-"""One embedding per image of a dataset, in the dataset's order."""
+"""Embeddings of all images of a dataset, in its order."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ def embed(
     """Embed every image of a dataset.
 
     Args:
-        model_fn: Takes a batch of the dataset, `[batch, height, width, channels]`; returns embeddings `[batch, dim]`.
-        dataset: Batches of preprocessed images.
-        count: How many images the dataset holds.
-        normalize: Divide each embedding by its length. A zero embedding stays zero.
+        model_fn: A function of a batch of the dataset that returns embeddings `[batch, dim]`.
+        dataset: Batches of preprocessed images, `[batch, height, width, channels]`.
+        count: Number of images in the dataset.
+        normalize: Whether to L2-normalise the embeddings. A zero embedding stays zero.
         on_progress: Called after each batch with the number of images embedded so far.
 
     Returns:
         Float32 `[count, dim]`.
 
     Raises:
-        ValueError: If the dataset holds more or fewer images than `count`, or an embedding is NaN or infinite.
+        ValueError: If the dataset holds more or fewer images than `count`.
+        UserError: If an embedding is NaN or infinite.
     """
     embeddings: np.ndarray | None = None
     done = 0
@@ -59,20 +60,20 @@ def embed(
 
 
 def l2_normalized(embeddings: np.ndarray) -> np.ndarray:
-    """Divide each row of `[rows, dim]` by its length, as float32. A row of zeros stays one."""
+    """L2-normalise each row of `[rows, dim]`; returns float32, in which a row of zeros stays zero."""
     embeddings = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
 def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) -> np.ndarray:
-    """Take the pixels themselves as embeddings: what an image search reaches with no network at all.
+    """Return the pixels themselves as embeddings, a baseline without any network.
 
     Args:
         dataset: Batches of preprocessed images, `[batch, height, width, channels]`.
-        count: How many images the dataset holds.
-        largest_side: Larger images are averaged over squares down to at most this many pixels a side, which bounds
-            memory and hardly moves distances.
+        count: Number of images in the dataset.
+        largest_side: Larger images are averaged over squares, so that no side has more pixels than this. That bounds
+            memory and hardly changes distances.
 
     Returns:
         Float32 `[count, pixels * channels]`, not normalised.

@@ -1,7 +1,7 @@
-"""How well an embedding is learning, told without labels.
+"""The health of an embedding while it is trained, measured without labels.
 
-A loss over pseudo labels that the network makes itself may fall while retrieval falls, and rise while it rises. What
-follows is measured on two random views of the same images, drawn once, and tells these cases apart.
+A loss over pseudo labels that the network makes itself may fall while retrieval gets worse, and rise while it gets
+better. These measures, taken on two random views of the same images, drawn once, tell such cases apart.
 
 Effective rank: Roy, Vetterli: The Effective Rank, EUSIPCO 2007; Garrido et al.: RankMe, ICML 2023, arXiv 2210.02885.
 """
@@ -19,7 +19,7 @@ from stml_tf.evaluation.neighbors import nearest_neighbors
 LARGEST_SAMPLE = 2000
 NUM_NEIGHBORS = 10
 PATIENCE = 3
-# A share of the best so far, below which a measure counts as lost.
+# Shares of the best value so far; below them, an embedding counts as collapsed.
 _COLLAPSED_RANK = 0.35
 _COLLAPSED_AGREEMENT = 0.6
 _TOLERANCE = 0.01
@@ -27,16 +27,16 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Health:
-    """What `measure_health` finds.
+    """The measures of an embedding's health.
 
     Attributes:
-        effective_rank: In how many directions embeddings spread, from 1 to their dimension.
-        cosine_mean: Mean cosine of two different images; near 1 all look alike.
+        effective_rank: Number of directions in which embeddings spread, from 1 to their dimension.
+        cosine_mean: Mean cosine of two different images; if it is near 1, all images look alike.
         cosine_spread: Standard deviation of these cosines.
-        view_agreement: How often the nearest neighbour of one view of an image is its other view, in [0, 1].
-        reciprocal_share: Share of neighbours that are each other's, in [0, 1].
-        kept_from_last: Share of an image's neighbours that were so an epoch before; None at first.
-        kept_from_start: Share of them that were so before training; None without a start.
+        view_agreement: How often the nearest neighbour of a view of an image is its other view, in [0, 1].
+        reciprocal_share: Share of neighbours that are mutual, in [0, 1].
+        kept_from_last: Share of an image's neighbours that already were neighbours an epoch before; None at first.
+        kept_from_start: Share of them that already were neighbours before training; None without a start.
     """
 
     effective_rank: float
@@ -49,20 +49,20 @@ class Health:
 
     @property
     def score(self) -> float:
-        """The one number that is watched, in [0, 1], larger is better.
+        """A single number in [0, 1] to watch; larger is better.
 
-        The geometric mean of view agreement and reciprocal share: that an image is told from all others however it is
-        cropped, and that neighbourhoods are mutual, without hubs that are near to everything.
+        It is the geometric mean of view agreement and reciprocal share. It is high if an image is told from all others
+        however it is cropped, and if neighbourhoods are mutual, without hubs that are near to everything.
         """
         return float(np.sqrt(self.view_agreement * self.reciprocal_share))
 
 
 class Verdict(Enum):
-    """What the course of a run looks like, and what to do."""
+    """The state of a run, and what to do about it."""
 
     HEALTHY = "healthy"
     COLLAPSING = "collapsing: lower optimizer.learning_rate, raise loss.sigma, or set teacher.center"
-    NO_LONGER_IMPROVING = "no longer improving: stop here, or train anew with fewer epochs"
+    NO_LONGER_IMPROVING = "no longer improving: stop here, or train again with fewer epochs"
     WORSE_THAN_FROZEN = (
         'worse than frozen: lower optimizer.learning_rate, train fewer blocks, or use "method": "whiten"'
     )
@@ -75,16 +75,16 @@ def measure_health(
     start: np.ndarray | None = None,
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> Health:
-    """Measure two views of the same images.
+    """Measure the health of an embedding on two views of the same images.
 
     Args:
-        views: `[2, images, dim]` embeddings, normalised here; at least three images.
-        last: The views' embeddings an epoch before, of any dimension.
-        start: Their embeddings before training, by the frozen network where it is pretrained, of any dimension.
-        num_neighbors: Neighbours of an image that are looked at, itself not included; at most all others.
+        views: `[2, images, dim]` embeddings of at least three images, normalised here.
+        last: `[2, images, last_dim]`, the views' embeddings an epoch before.
+        start: `[2, images, start_dim]`, their embeddings before training; of a pretrained network, the frozen ones.
+        num_neighbors: Number of neighbours of an image to look at, not counting itself; at most all others.
 
     Raises:
-        ValueError: If there are fewer than three images.
+        UserError: If there are fewer than three images.
     """
     first, second = (l2_normalized(view) for view in views)
     if len(first) < 3:
@@ -104,9 +104,16 @@ def measure_health(
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
-    """The exponential of the entropy of the singular values of `[rows, dim]`, centred, from 1 to the smaller side."""
+    """Compute the exponential of the entropy of the singular values of centred embeddings.
+
+    Args:
+        embeddings: `[rows, dim]`, any range.
+
+    Returns:
+        A number from 1 to the smaller of `rows` and `dim`.
+    """
     embeddings = np.asarray(embeddings, np.float64)
-    # What all images have in common tells none from another, and would hide in how many directions they differ.
+    # A component that all images share does not tell them apart, and would hide in how many directions they differ.
     values = np.linalg.svd(embeddings - embeddings.mean(axis=0), compute_uv=False)
     if not values.sum() > 0:
         return 1.0
@@ -115,18 +122,21 @@ def effective_rank(embeddings: np.ndarray) -> float:
 
 
 def pairwise_cosines(embeddings: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of the cosines of all pairs of two rows of `[rows, dim]`."""
+    """Return the mean and the standard deviation of the cosines of all pairs of rows of `[rows, dim]`."""
     embeddings = l2_normalized(embeddings)
     cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
     return float(cosines.mean()), float(cosines.std())
 
 
 def view_agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """How often the nearest neighbour of a view, among the views of all images, is the image's other view.
+    """Measure how often the nearest neighbour of a view, among the views of all images, is the image's other view.
 
     Args:
-        first: `[images, dim]`, one view of each image.
-        second: `[images, dim]`, another.
+        first: `[images, dim]`, one view of each image, normalised here.
+        second: `[images, dim]`, another, in the same order, normalised here.
+
+    Returns:
+        A share in [0, 1].
     """
     both = np.concatenate([l2_normalized(first), l2_normalized(second)])
     _, nearest = nearest_neighbors(both, k=1, exclude_self=True)
@@ -135,25 +145,26 @@ def view_agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def reciprocal_share(neighbors: np.ndarray) -> float:
-    """Share of neighbours `[rows, k]`, as indices of rows, that have the row among their own."""
+    """Return the share of neighbours, `[rows, k]` indices of rows, that have the row among their own neighbours."""
     near = _membership(neighbors)
     return float((near & near.T).sum() / near.sum())
 
 
 def kept_share(neighbors: np.ndarray, others: np.ndarray) -> float:
-    """Share of neighbours `[rows, k]` that are in the same row of `others` `[rows, k]`."""
+    """Return the share of neighbours, `[rows, k]` indices of rows, that are in the same row of `others`."""
     return float((_membership(neighbors) & _membership(others)).sum() / neighbors.size)
 
 
 def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdict:
-    """Judge a run by what was measured so far.
+    """Judge a run by its health so far.
 
     Args:
-        history: One measurement an epoch, the first before training.
-        frozen: That of the frozen network's best free embedding, where it is pretrained.
+        history: The health before training and after each epoch.
+        frozen: The health of the best embedding that a pretrained network gives without training; None if the network
+            started at random.
     """
     now, before = history[-1], history[:-1]
-    # A mean cosine near 1 is no sign: an untrained network starts there, and neighbours may be found all the same.
+    # A mean cosine near 1 is no symptom: untrained networks start there, and neighbours may be found all the same.
     if before:
         best_rank = max(health.effective_rank for health in before)
         best_agreement = max(health.view_agreement for health in before)
@@ -176,7 +187,7 @@ def _neighbors(embeddings: np.ndarray, num_neighbors: int) -> np.ndarray:
 
 
 def _membership(neighbors: np.ndarray) -> np.ndarray:
-    """`[rows, k]` indices to `[rows, rows]` bool."""
+    """Turn `[rows, k]` indices into a `[rows, rows]` mask."""
     near = np.zeros((len(neighbors), len(neighbors)), bool)
     np.put_along_axis(near, neighbors, True, axis=1)
     return near

@@ -1,8 +1,8 @@
-"""How well nearest neighbours share their query's class.
+"""Retrieval metrics: how often the nearest neighbours of a query share its class.
 
-Recall@K: the share of queries with an image of their class among their K nearest. R-precision and MAP@R as in Musgrave,
-Belongie, Lim, "A Metric Learning Reality Check" (ECCV 2020), section 3.2: both look at the R nearest, where R counts
-the other images of the query's class. NMI compares k-means clusters with the classes.
+Recall@K is the share of queries with an image of their class among their K nearest. R-precision and MAP@R, as in
+Musgrave, Belongie, Lim, "A Metric Learning Reality Check" (ECCV 2020), section 3.2, look at the R nearest, R being the
+number of other images of the query's class. NMI compares k-means clusters with the classes.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ def retrieval_metrics(
     """Measure retrieval of images of the same class by Euclidean distance.
 
     Args:
-        embeddings: `[num_queries, dim]`, any finite numbers, taken as they are: normalise beforehand or not.
-        labels: `[num_queries]`, integers.
-        recall_at: The K of Recall@K. A K beyond the number of candidates looks at all candidates, so that a small test
-            set can be measured with the usual settings.
-        nmi: Also cluster `embeddings` into as many clusters as there are classes.
-        gallery_embeddings: `[num_gallery, dim]`, what to search; None searches `embeddings`, each row's own index left
-            out.
-        gallery_labels: `[num_gallery]`, integers; needed with `gallery_embeddings`.
+        embeddings: `[num_queries, dim]`, any finite range, not normalised here.
+        labels: `[num_queries]` integers.
+        recall_at: The K of each Recall@K. If K exceeds the number of candidates, all candidates count, so that a small
+            test set can be measured with the usual settings.
+        nmi: Whether to also cluster `embeddings` into as many clusters as there are classes.
+        gallery_embeddings: `[num_gallery, dim]` embeddings to search; None searches `embeddings`, leaving out each
+            query itself.
+        gallery_labels: `[num_gallery]` integers; required with `gallery_embeddings`.
 
     Returns:
-        `recall@K` for each K, `r_precision`, `map@r` and, on request, `nmi`, fractions in [0, 1]; `queries`, how many
-        were averaged over, and `queries_without_match`, how many were left out because nothing else has their class.
+        `recall@K` for each K, `r_precision`, `map@r` and, on request, `nmi`, all in [0, 1]; `queries`, the number of
+        queries that were averaged over; and `queries_without_match`, the number that were left out because no other
+        image has their class.
 
     Raises:
-        ValueError: For labels that do not fit the embeddings, a K below 1, half a gallery, embeddings that
-            `stml_tf.evaluation.neighbors` refuses, or if no query has a match.
+        ValueError: If labels do not fit the embeddings, only half a gallery is given, or `nearest_neighbors` refuses
+            the embeddings.
+        UserError: If a K is below 1, or no query has a match.
     """
     embeddings = np.asarray(embeddings)
     labels = _checked_labels(labels, embeddings, "labels")
@@ -102,18 +104,18 @@ def _checked_labels(labels: Any, embeddings: np.ndarray, name: str) -> np.ndarra
 
 
 def _count_each(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """How often each label `[num_queries]` occurs in `among` `[num_gallery]`; int64 `[num_queries]`."""
+    """Count how often each label `[num_queries]` occurs in `among` `[num_gallery]`; returns int64 `[num_queries]`."""
     among = np.sort(among)
     return np.searchsorted(among, labels, side="right") - np.searchsorted(among, labels, side="left")
 
 
 def _clustering_agreement(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    # A second to import, for a figure that few ask for.
+    # Takes a second to import, for a metric that few ask for.
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from sklearn.metrics import normalized_mutual_info_score
 
     num_classes = len(np.unique(labels))
-    # Every round of full k-means visits every image with every centre; many images settle for samples of them.
+    # Full k-means compares every image with every centre in every round; for many images, samples have to do.
     if len(embeddings) <= _LARGEST_FULL_KMEANS:
         clustering = KMeans(num_classes, n_init=1, random_state=0)
     else:

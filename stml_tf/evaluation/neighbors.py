@@ -1,7 +1,7 @@
 """Exact nearest neighbours by Euclidean distance, in bounded memory.
 
-Candidates come from float32 products or rougher ones, with bounds on their errors. Whatever these bounds leave open is
-decided by differences in float64, so that near duplicates keep their order and true ties are ties; queries whose
+Candidates come from float32 or coarser products, with bounds on their errors. Whatever these bounds leave open is
+decided by differences in float64, so that near duplicates keep their order and true ties are ties. Queries whose
 neighbours may not all be among the candidates, as with many duplicates, are compared with the whole gallery in float64.
 """
 
@@ -20,9 +20,9 @@ __all__ = ["nearest_neighbors", "neighbor_chunks"]
 
 # A squared distance below this share of `|q|^2 + |g|^2`, expanded in float64, is within its error: the rows coincide.
 _SAME_POINT = 1e-13
-_ALWAYS_EXACT = 32  # So many of the nearest are measured exactly, further ones where float32 products do not do.
-_PRECISE = 2.0**16  # A squared distance so many times its error is as precise as float32 wants it.
-_CACHED = 2**17  # So many numbers stay in the processor's cache.
+_ALWAYS_EXACT = 32  # As many of the nearest are measured exactly; others only if float32 products do not suffice.
+_PRECISE = 2.0**16  # A squared distance of as many times its error is precise to float32.
+_CACHED = 2**17  # As many numbers fit into the processor's cache.
 
 
 def nearest_neighbors(
@@ -31,20 +31,20 @@ def nearest_neighbors(
     """Find the k nearest gallery rows of every query.
 
     Args:
-        queries: `[num_queries, dim]`, any finite numbers, array or tensor; need not be normalised.
-        gallery: `[num_gallery, dim]`, likewise. None searches the queries among themselves; then a row's nearest
-            neighbour is always itself, even beside duplicates, unless `exclude_self` leaves it out.
-        k: How many neighbours, at most the number of candidates.
-        exclude_self: Leave each row's own index out, wherever it would rank. Needs `gallery` to be None.
+        queries: `[num_queries, dim]` array or tensor, any finite range, normalised or not.
+        gallery: `[num_gallery, dim]`, likewise. None searches the queries themselves; the nearest neighbour of a row is
+            then always the row, even among duplicates, unless `exclude_self` leaves it out.
+        k: Number of neighbours, at most the number of candidates.
+        exclude_self: Whether to leave out each row's own index, wherever it would rank. Requires `gallery` to be None.
         chunk_size: About `chunk_size**2` distances are held at a time.
 
     Returns:
-        Distances, float32 `[num_queries, k]`, ascending, and indices into the gallery, int64 `[num_queries, k]`.
-        Among equal distances the lower index comes first.
+        Distances, `[num_queries, k]` float32, ascending, and indices into the gallery, `[num_queries, k]` int64. Of
+        equal distances, the lower index comes first.
 
     Raises:
-        ValueError: For empty, mismatched or non-finite embeddings, a `k` beyond the candidates, or `exclude_self` with
-            a gallery.
+        ValueError: If embeddings are empty, mismatched or not finite, `k` exceeds the number of candidates, or
+            `exclude_self` is given with a gallery.
     """
     chunks = neighbor_chunks(queries, gallery, k=k, exclude_self=exclude_self, chunk_size=chunk_size)
     distances = np.empty((len(queries), k), np.float32)
@@ -57,17 +57,20 @@ def nearest_neighbors(
 def neighbor_chunks(
     queries: Any, gallery: Any = None, *, k: int, exclude_self: bool = False, chunk_size: int = 4096
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Search as `nearest_neighbors` does, and hand out the result a few queries at a time.
+    """Search like `nearest_neighbors`, and yield the result a few queries at a time.
 
     Args:
-        queries: `[num_queries, dim]`; this and the rest as for `nearest_neighbors`, and so are the errors.
-        gallery: `[num_gallery, dim]` or None.
-        k: How many neighbours.
-        exclude_self: Leave each row's own index out.
+        queries: `[num_queries, dim]`; see `nearest_neighbors`, as for all others.
+        gallery: `[num_gallery, dim]`, or None.
+        k: Number of neighbours.
+        exclude_self: Whether to leave out each row's own index.
         chunk_size: About `chunk_size**2` distances are held at a time.
 
     Returns:
-        An iterator over `(rows, distances [rows, k], indices [rows, k])`; `rows` is a slice of the queries.
+        An iterator over `(rows, distances, indices)`: a slice of the queries, and arrays `[rows, k]`.
+
+    Raises:
+        ValueError: Like `nearest_neighbors`.
     """
     if exclude_self and gallery is not None:
         raise ValueError("exclude_self is for a search among the queries themselves: leave out the gallery, or it")
@@ -98,9 +101,9 @@ def _checked(embeddings: Any, name: str) -> np.ndarray:
 
 
 class _Search:
-    """A gallery and queries, as they are, and moved to where products are taken.
+    """A gallery and queries, both as they are and as products are taken.
 
-    Products are of centred rows, for precision, divided by a power of two, which rounds nothing and keeps squares
+    Products are taken of centred rows, for precision, divided by a power of two, which is exact and keeps squares
     within float32's narrow exponent.
     """
 
@@ -118,7 +121,7 @@ class _Search:
         self.moved_gallery = self._moved(self.gallery, np.float32)
 
     def chunks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """The neighbours of all queries, as `neighbor_chunks` hands them out."""
+        """Yield the neighbours of all queries; see `neighbor_chunks`."""
         find = CandidateSearch(
             self.moved_gallery, k=self.k + self.exclude_self, num_queries=len(self.queries), held=self.held
         )
@@ -146,10 +149,10 @@ class _Search:
                 yield rows, np.maximum(distances, 0), indices
 
     def _squared(self, numbers: np.ndarray, found: Candidates) -> np.ndarray:
-        """Candidates' squared distances, float64, as good as it takes to rank the nearest by them."""
+        """Return the candidates' squared distances, float64, precise enough to rank the nearest."""
         error = found.error[:, None]
         squared = found.squared.astype(np.float64)
-        close = np.diff(squared, axis=1) <= error  # errors are a third of their bound, see there
+        close = np.diff(squared, axis=1) <= error  # errors are a third of their bound; see `CandidateSearch._error`
         unsure = squared <= _PRECISE * error
         unsure[:, 1:] |= close
         unsure[:, :-1] |= close
@@ -161,7 +164,7 @@ class _Search:
         return np.maximum(squared, 0)
 
     def _differences(self, numbers: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Squared distances of pairs of a query and a gallery row, exactly, float64 `[pairs]`."""
+        """Compute the exact squared distances of pairs of a query and a gallery row, `[pairs]` float64."""
         squared = np.empty(len(numbers))
         for pairs in _slices(len(numbers), _CACHED // self.gallery.shape[1]):
             difference = np.subtract(self.queries[numbers[pairs]], self.gallery[indices[pairs]], dtype=np.float64)
@@ -170,10 +173,10 @@ class _Search:
         return squared
 
     def _ranked(self, numbers: np.ndarray, indices: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of `indices` `[rows, count]`: by distance, float32, then index."""
+        """Return the k nearest of `indices` `[rows, count]`, by float32 distance, then by index."""
         distances = (np.sqrt(squared) * self.scale).astype(np.float32)
         self._place_themselves(distances, indices == numbers[:, None])
-        # The bits of a float32 order as the number does: with the index below them, one plain sort ranks by both.
+        # The bits of a float32 sort like the number: with the index below them, one plain sort ranks by both.
         keys = (distances.view(np.int32).astype(np.int64) << 32) | indices
         keys.sort(axis=1)
         keys = keys[:, : self.k]
@@ -184,7 +187,7 @@ class _Search:
             distances[themselves] = np.inf if self.exclude_self else -1
 
     def _among_all(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest of queries, found without candidates."""
+        """Return the k nearest of queries without candidates."""
         queries = self._moved(self.queries[numbers], np.float64)
         norms = np.einsum("nd,nd->n", queries, queries)[:, None]
         squared = np.empty((len(queries), len(self.gallery)))
@@ -210,6 +213,6 @@ class _Search:
 
 
 def _slices(length: int, size: int) -> list[slice]:
-    """`length` rows in slices of `size`, or of one row where `size` is less than that."""
+    """Divide `length` rows into slices of `size`, or of one row if `size` is less than that."""
     size = max(1, size)
     return [slice(first, min(first + size, length)) for first in range(0, length, size)]

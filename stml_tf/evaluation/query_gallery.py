@@ -1,4 +1,4 @@
-"""Retrieval where the queries search a gallery of their own, as In-Shop Clothes asks for."""
+"""Retrieval metrics of queries that search a separate gallery, as in In-Shop Clothes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def query_gallery_metrics(
     """Measure retrieval of the first rows among the others.
 
     Args:
-        embeddings: `[num_queries + num_gallery, dim]`, any finite numbers, the queries first.
-        labels: `[num_queries + num_gallery]`, integers.
-        num_queries: How many rows are queries; None: every row is one, and searches the other rows.
-        recall_at: The K of Recall@K.
-        nmi: Also cluster the queries, see `retrieval_metrics`.
+        embeddings: `[num_queries + num_gallery, dim]`, any finite range, the queries first.
+        labels: `[num_queries + num_gallery]` integers.
+        num_queries: Number of rows that are queries; None if every row is one, and searches the other rows.
+        recall_at: The K of each Recall@K.
+        nmi: Whether to also cluster the queries; see `retrieval_metrics`.
 
     Returns:
         What `retrieval_metrics` returns.
 
     Raises:
-        ValueError: If there would be no query or no gallery, and as `retrieval_metrics` does.
+        ValueError: If there is no query or no gallery, and like `retrieval_metrics`.
     """
     if num_queries is None:
         return retrieval_metrics(embeddings, labels, recall_at=recall_at, nmi=nmi)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress and tables on the terminal, curves in TensorBoard, pictures of retrieval."""
+"""The display of a run: progress and tables on the terminal, curves in TensorBoard, pictures of retrieval."""
 
 from stml_tf.evaluation.agreement import mean_agreement, pseudo_label_agreement
 from stml_tf.monitoring.figures import figure_to_png, learning_figure, pick_queries, retrieval_figure, save_figure

@@ -1,4 +1,4 @@
-"""Pictures of retrieval: queries beside their nearest neighbours, before and after training."""
+"""Pictures of retrieval: queries with their nearest neighbours, before and after training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from stml_tf.files import write_bytes
 
 __all__ = ["figure_to_png", "learning_figure", "pick_queries", "retrieval_figure", "save_figure"]
 
-# An image and whether it is right; None where nobody knows.
+# An image, and whether it is right; None if that is unknown.
 Neighbor = tuple[np.ndarray, bool | None]
 
-# A mark beside the colour: red and green look alike to many.
+# A mark as well as a colour, as red and green look alike to many.
 _LOOKS = {True: ("#1a7f37", "✓"), False: ("#cf222e", "✗"), None: ("#8c959f", "")}
 _TEXT = "#1f2328"
 _MUTED = "#59636e"
@@ -43,20 +43,20 @@ def retrieval_figure(
     *,
     titles: tuple[str, str] = ("Before training", "After training"),
 ) -> Figure:
-    """Draw one row per query: the query, its neighbours before training, and after.
+    """Draw a row for each query: the query, its neighbours before training, and those after.
 
     Args:
         queries: Images, each uint8 `[height, width, 3]` or `[height, width]`, or floats in [0, 1].
-        before: Per query its neighbours, nearest first, as (image, right or wrong). None in place of right or wrong
-            draws a grey frame without a mark.
-        after: Likewise.
-        titles: What stands above the two blocks of neighbours.
+        before: The neighbours of each query before training, nearest first, as pairs of an image and whether it is
+            right. None instead draws a grey frame without a mark.
+        after: Likewise, after training.
+        titles: Titles of the two blocks of neighbours.
 
     Returns:
         A figure 1,200 pixels wide at 100 dots per inch.
 
     Raises:
-        ValueError: If there is no query, or not one list of neighbours per query.
+        ValueError: If there is no query, or the lists of neighbours are not as many as the queries.
     """
     if not len(queries) or not len(queries) == len(before) == len(after):
         raise ValueError(
@@ -106,26 +106,26 @@ def learning_figure(
     num_neighbors: int = 5,
     seed: int = 0,
 ) -> Figure:
-    """Draw what training has changed: the same queries' neighbours in the embeddings before and after it.
+    """Draw the neighbours of the same queries in the embeddings before and after training.
 
     Args:
-        pixels_of: From an index to the image, see `retrieval_figure`.
+        pixels_of: Returns the image of an index; see `retrieval_figure`.
         labels: `[num_images]` integers.
         before: `[num_images, dim]` embeddings before training.
-        after: `[num_images, dim]` embeddings after it.
-        num_queries: Rows, each a query of another class.
-        num_neighbors: Neighbours shown of each query, itself left out; fewer where there are fewer images.
-        seed: Of the choice of queries.
+        after: `[num_images, dim]` embeddings after training.
+        num_queries: Number of queries, each of another class.
+        num_neighbors: Number of neighbours to show, not counting the query; fewer if there are fewer images.
+        seed: Seed of the choice of queries.
 
     Returns:
-        What `retrieval_figure` draws.
+        The figure of `retrieval_figure`.
     """
     queries = pick_queries(labels, num_queries, seed)
     shown = min(num_neighbors, len(labels) - 1)
 
     def neighbors(embeddings: np.ndarray) -> list[list[Neighbor]]:
         _, found = nearest_neighbors(embeddings[queries], embeddings, k=shown + 1)
-        # By index, not by place: an exact duplicate may come before the query itself.
+        # By index, not by rank: an exact duplicate may come before the query itself.
         others = [[index for index in row if index != query][:shown] for query, row in zip(queries, found, strict=True)]
         return [
             [(pixels_of(index), bool(labels[index] == labels[query])) for index in row]
@@ -136,14 +136,14 @@ def learning_figure(
 
 
 def figure_to_png(figure: Figure, *, dpi: int = 100) -> bytes:
-    """Render a figure; returns the bytes of a PNG file."""
+    """Render a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 100) -> Path:
-    """Write a figure as PNG, making the folder if it is missing; returns the path."""
+    """Write a figure to a PNG file, creating its folder if necessary, and return the path."""
     path = Path(path)
     write_bytes(path, figure_to_png(figure, dpi=dpi))
     return path
@@ -154,14 +154,14 @@ def pick_queries(labels: Any, count: int, seed: int) -> np.ndarray:
 
     Args:
         labels: `[num_images]` integers.
-        count: How many, each from another class; fewer come back if there are fewer classes to choose from.
-        seed: Of the choice.
+        count: Number of images, each of another class; there are fewer if there are fewer such classes.
+        seed: Seed of the choice.
 
     Returns:
-        Indices, int64 `[count]`. Classes of a single image, in which nothing can be found, are passed over.
+        `[count]` int64 indices. Classes with a single image, in which nothing can be found, are skipped.
 
     Raises:
-        ValueError: If `count` is below 1 or every class has a single image.
+        ValueError: If `count` is below 1, or every class has a single image.
     """
     labels = np.asarray(labels)
     if count < 1:

@@ -1,4 +1,4 @@
-"""Progress of a training run on the terminal: one bar over all epochs, and a line for each that is done."""
+"""Progress of a training run on the terminal: a bar over all epochs, and a line for each that is done."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ __all__ = ["ProgressCallback", "inspection_progress"]
 
 @contextmanager
 def inspection_progress(total: int, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar while images are inspected; gives the function to call with how many are done, and how many there are."""
+    """Show a bar while images are inspected.
+
+    Args:
+        total: Number of images.
+        console: Where to show it; only a terminal shows a bar.
+
+    Yields:
+        A function to call with the number of images done, and the total.
+    """
     with Progress(
         TextColumn("checking images"),
         BarColumn(),
@@ -42,15 +50,15 @@ def inspection_progress(total: int, console: Console) -> Iterator[Callable[[int,
 
 
 class ProgressCallback(keras.callbacks.Callback):
-    """Shows how far `fit` is, with loss, speed and time left.
+    """A callback that shows the progress of `fit`, with loss, speed and remaining time.
 
-    In a file or a log there is no bar, only the plain line per epoch. Callbacks that add to the logs (`recall@1` is
-    shown where it is there) go before this one. As a context manager it also takes the bar away after an error.
+    In a file or a log there is no bar, only a plain line for each epoch. Callbacks that add to the logs, such as
+    `recall@1`, have to come before this one. Use it as a context manager to remove the bar even after an error.
 
     Args:
-        images_per_batch: How many images a batch holds.
+        images_per_batch: Number of images in a batch.
         console: Where to write; None is the standard output.
-        verdict: Says what the epoch's health amounts to; None where that is not known.
+        verdict: Returns the verdict on the epoch's health; None if it is unknown.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class ProgressCallback(keras.callbacks.Callback):
             self._start()
         self._epoch_started = time.perf_counter()
         self._batches = 0
-        steps = self.params.get("steps")  # fewer where a run goes on in the middle of an epoch
+        steps = self.params.get("steps")  # fewer if a run resumes in the middle of an epoch
         self._progress.update(
             self._task,
             total=steps and steps * self.params["epochs"],
@@ -92,14 +100,14 @@ class ProgressCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         done, self._batches = batch + 1 - self._batches, batch + 1
         self._progress.advance(self._task, done)
-        # Reading a loss waits for the device: only where somebody sees it, and no more often than they can read.
+        # Reading a loss waits for the device: do so only if somebody sees it, and no more often than they can read.
         if self.console.is_terminal and self._due():
             self._progress.update(self._task, loss=_loss(logs), speed=f"{self._images_per_second():,.0f} images/s")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.perf_counter() - self._epoch_started
         logs = logs or {}
-        # Health stands where one looks first: the loss may rise in a good run and fall in one that is ruined.
+        # Health comes first: the loss may rise in a good run and fall in a ruined one.
         line = Text(f"epoch {self._epoch_name(epoch)}")
         if "health" in logs:
             line.append(f"  health {float(logs['health']):.3f}")
@@ -114,7 +122,7 @@ class ProgressCallback(keras.callbacks.Callback):
         self.close()
 
     def close(self) -> None:
-        """Take the bar off the terminal; harmless when there is none."""
+        """Remove the bar from the terminal, if there is one."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -1,4 +1,4 @@
-"""What a run says about itself: what it is about to do, how good it became, and how it got there."""
+"""The report of a run on the terminal: what it is about to do, and how well it did."""
 
 from __future__ import annotations
 
@@ -36,7 +36,17 @@ def describe_run(
     with_labels: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Say in a few lines what a run is about to do, with which data."""
+    """Print in a few lines what a run is about to do, and with which data.
+
+    Args:
+        console: Where to print.
+        catalog: The data.
+        title: Name of the run.
+        about: What it is for, in a sentence.
+        network: The network, in words.
+        training: The training, in words.
+        with_labels: Whether the run learns from the labels of its training images.
+    """
     tested = "no test images"
     if catalog.test:
         other = "other " if _share_no_class(catalog) else ""
@@ -64,7 +74,7 @@ def describe_run(
 
 
 def _share_no_class(catalog: Catalog) -> bool:
-    """Whether training and test images are known to be of different classes; `unlabeled` may hold any."""
+    """Return whether training and test images are known to have different classes; `unlabeled` may have any."""
     train, test = catalog.train, catalog.test
     if catalog.leaks or catalog.unlabeled or train.labels is None or test.labels is None:
         return False
@@ -78,12 +88,19 @@ def where_listed(file: str, *, dry_run: bool) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Print text that holds names and paths as they are: rich takes `[a]` for markup and `:a:` for an emoji."""
+    """Print text with names and paths literally, where rich would take `[a]` for markup and `:a:` for an emoji."""
     console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    """Number what each epoch logged, and name the best one. The test classes chose that one: it is no fair result."""
+    """Number the logs of each epoch, and name the best epoch, which is no fair result, as the test classes chose it.
+
+    Args:
+        history: The logs of each epoch, by name.
+
+    Returns:
+        The keys `epochs` and, if there is retrieval, `best_epoch` of `metrics.json`.
+    """
     epochs = [{"epoch": number, **logs} for number, logs in enumerate(history, start=1)]
     measured = [epoch for epoch in epochs if epoch.get("recall@1") is not None]
     if not measured:
@@ -92,7 +109,7 @@ def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, An
     return {"best_epoch": {**best, "chosen_on": "test classes"}, "epochs": epochs}
 
 
-# The rows of a run's results. What else is measured is shown under the name that it is given.
+# The rows of a run's results. Any other row is shown under its own name.
 _LABELS = {
     "raw_pixels": "raw pixels",
     "frozen_features": "frozen features",
@@ -104,7 +121,7 @@ _LABELS = {
 
 
 def label_of(row: str, metrics: Mapping[str, float]) -> str:
-    """Return what people read for a key of `metrics.json`, such as "after training" for "after_training"."""
+    """Return the label of a row of `metrics.json`, such as "after training" for "after_training"."""
     return _LABELS[row].format(dim=metrics.get("dim")) if row in _LABELS else row
 
 
@@ -117,11 +134,11 @@ def compared_with_free(reached: Mapping[str, float], free: Mapping[str, Mapping[
     """Say in a sentence whether training was worth it.
 
     Args:
-        reached: The metrics of what was trained.
-        free: Those of what can be had without training, by row of the results.
+        reached: The metrics after training.
+        free: The metrics of what needs no training, by row of the results.
 
     Returns:
-        A sentence to print with rich, red if training ended below the best free row by MAP@R.
+        A sentence to print with rich; red if training ended below the best of `free` in MAP@R.
     """
     best = best_of(free)
     name = label_of(best, free[best])
@@ -130,13 +147,13 @@ def compared_with_free(reached: Mapping[str, float], free: Mapping[str, Mapping[
     )
     if map_now < map_free:
         return Text(
-            f"Training ended BELOW what is free: MAP@R {map_now:.1f}, {map_free - map_now:.1f} points less than {name} "
-            f"({map_free:.1f}); R@1 {recall_now:.1f} against {recall_free:.1f}. Use those, with --set method=whiten, "
-            "or lower optimizer.learning_rate or model.trainable.",
+            f"Training made it WORSE than no training: MAP@R {map_now:.1f}, {map_free - map_now:.1f} points below "
+            f"{name} ({map_free:.1f}); R@1 {recall_now:.1f} against {recall_free:.1f}. Use those features, with "
+            "--set method=whiten, or lower optimizer.learning_rate or model.trainable.",
             style="bold red",
         )
     return Text(
-        f"Training was worth it: MAP@R {map_now:.1f}, {map_now - map_free:.1f} points above the best that is free, "
+        f"Training was worth it: MAP@R {map_now:.1f}, {map_now - map_free:.1f} points above the best without training, "
         f"{name} ({map_free:.1f}); R@1 {recall_now:.1f} against {recall_free:.1f}."
     )
 
@@ -145,12 +162,12 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], *, title: str | None 
     """Lay retrieval metrics out as a table, in percent.
 
     Args:
-        rows: Per thing measured, such as "raw_pixels" or "after_training", what `retrieval_metrics` returned. All its
-            Recall@K, MAP@R, R-precision and NMI become columns; a row may lack some.
-        title: Stands above the table.
+        rows: What `retrieval_metrics` returned for each row, such as "raw_pixels" or "after_training". Every Recall@K,
+            MAP@R, R-precision and NMI becomes a column; a row may lack some.
+        title: Title of the table.
 
     Returns:
-        A table to print with rich. The best value of a column is bold where there is something to compare.
+        A table to print with rich. The best value of a column is bold if there are several rows.
 
     Raises:
         ValueError: If there is nothing to show.

@@ -18,10 +18,10 @@ _RETRIEVAL = ("map@r", "r_precision", "nmi")
 
 
 class Summaries:
-    """Writes what TensorBoard shows of a run.
+    """A writer of what TensorBoard shows of a run.
 
     Args:
-        log_dir: The folder of the event file, made if it is missing. A resumed run adds a file to the same folder. None
+        log_dir: Folder of the event file, created if necessary. A resumed run adds a file to the same folder. None
             writes nothing.
     """
 
@@ -31,13 +31,13 @@ class Summaries:
         )
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
-        """Write numbers under their names; a "/" in a name groups charts."""
+        """Write numbers by name; a "/" in a name groups charts."""
         with self._writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, float(value))
 
     def image(self, name: str, image: bytes | np.ndarray, step: int) -> None:
-        """Write a picture: the bytes of a PNG file, or `[height, width, 1, 3 or 4]`, uint8 or floats in [0, 1]."""
+        """Write a picture: the bytes of a PNG file, or `[height, width, 1 or 3 or 4]`, uint8 or floats in [0, 1]."""
         pixels = tf.io.decode_png(image) if isinstance(image, bytes) else tf.convert_to_tensor(image)
         with self._writer.as_default(step=step):
             tf.summary.image(name, pixels[None])
@@ -48,24 +48,24 @@ class Summaries:
             tf.summary.text(name, text)
 
     def flush(self) -> None:
-        """Write out what is still in memory."""
+        """Write everything that is still in memory."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Write out and close; nothing can be written afterwards."""
+        """Write everything and close the file."""
         self._writer.close()
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes the logs of `fit`: at the end of each epoch, and the losses now and then in between.
+    """A callback that writes the logs of each epoch, and the losses now and then in between.
 
-    An epoch's values are drawn over epochs, those within an epoch over optimizer steps, under `batch/`. The group of a
-    name is the one that the register of methods says, `retrieval` for what is measured, else `train`. Callbacks that
-    add to the logs go before this one.
+    The values of an epoch are drawn over epochs, those within an epoch over optimizer steps, under `batch/`. The group
+    of a name comes from the register of methods; retrieval metrics are under `retrieval/`, everything else under
+    `train/`. Callbacks that add to the logs have to come before this one.
 
     Args:
         summaries: Where to write. It is left open.
-        every: Batches between two writings within an epoch. Each waits for the device, so rarely is fast.
+        every: Batches between two records within an epoch. Each waits for the device, so frequent ones are slow.
 
     Raises:
         ValueError: If `every` is below 1.
@@ -80,7 +80,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._first_step = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # The optimizer's own count goes on where a resumed run left off.
+        # The optimizer's own count continues in a resumed run.
         self._first_step = int(self.model.optimizer.iterations.numpy())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
