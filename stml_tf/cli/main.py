@@ -26,6 +26,7 @@ from stml_tf.cli.recipe_options import (
 )
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 from stml_tf.cli.sweep import sweep
+from stml_tf.cli.terminal import plain_text_if_asked
 
 # What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
@@ -42,6 +43,7 @@ def main() -> None:
     \b
         eval "$(_STML_TF_COMPLETE=bash_source stml-tf)"
     """
+    plain_text_if_asked()
 
 
 @main.command()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+from stml_tf.cli.terminal import while_loading
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows everything, 3 fatal errors alone
 
 
@@ -26,17 +28,23 @@ def import_tensorflow() -> None:
     KERAS_BACKEND and keras.json say for others.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    with while_loading("TensorFlow"):
+        _import_quietly()
+    keras = import_module("keras")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+
+
+def _import_quietly() -> None:
     if os.environ.get(LEVEL, "0") == "0":
         import_module("tensorflow")
-        keras = import_module("keras")
+        import_module("keras")
     else:
         with _stderr_held_back():
             import_module("tensorflow")
-            keras = import_module("keras")
+            import_module("keras")
         for name in ("tensorflow", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_floatx("float32")
 
 
 @contextmanager

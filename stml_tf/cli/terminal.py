@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,6 +34,25 @@ def say(text: str) -> None:
     click.echo(visible_lines(text), err=True)
 
 
+def plain_text_if_asked() -> None:
+    """Let NO_COLOR mean plain text: by itself, rich goes on to write in bold, and to move the cursor for its bars."""
+    if os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"
+
+
+@contextmanager
+def while_loading(what: str) -> Iterator[None]:
+    """Say what is loaded, on the terminal alone, until it is."""
+    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if shown:
+        print(f"Loading {what} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
     """A bar with the speed, on the terminal alone; gives the function to call with what is done, and of how much."""
@@ -47,7 +68,7 @@ def progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], N
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or console.is_dumb_terminal,
     ) as bar:
         task = bar.add_task(verb, total=None, speed="")
 
@@ -64,7 +85,7 @@ def waiting(what: str) -> Iterator[None]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status(what) if console.is_terminal else _nothing():
+    with console.status(what) if console.is_terminal and not console.is_dumb_terminal else _nothing():
         yield
 
 

@@ -66,7 +66,9 @@ def l2_normalized(embeddings: np.ndarray) -> np.ndarray:
     return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
-def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) -> np.ndarray:
+def raw_pixels(
+    dataset: Iterable[Any], *, count: int, largest_side: int = 64, on_progress: Callable[[int], None] | None = None
+) -> np.ndarray:
     """Return the pixels themselves as embeddings, a baseline without any network.
 
     Args:
@@ -74,6 +76,7 @@ def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) ->
         count: Number of images in the dataset.
         largest_side: Larger images are averaged over squares, so that no side has more pixels than this. That bounds
             memory and hardly changes distances.
+        on_progress: As for `embed`.
 
     Returns:
         Float32 `[count, pixels * channels]`, not normalised.
@@ -91,4 +94,4 @@ def raw_pixels(dataset: Iterable[Any], *, count: int, largest_side: int = 64) ->
         squares = images.reshape(batch, rows, square, columns, square, channels)
         return squares.mean(axis=(2, 4)).reshape(batch, -1)
 
-    return embed(flatten, dataset, count=count, normalize=False)
+    return embed(flatten, dataset, count=count, normalize=False, on_progress=on_progress)

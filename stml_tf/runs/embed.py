@@ -39,6 +39,7 @@ def embed_images(
     images: ImageSet,
     *,
     normalize: bool,
+    on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Embed every image of a set as evaluation and neighbour search see it.
 
@@ -48,11 +49,12 @@ def embed_images(
             `student_network` returns, for example.
         images: The images.
         normalize: Whether to L2-normalise the embeddings.
+        on_progress: Called after each batch with how many images are done.
 
     Returns:
         Float32 `[len(images), dim]`, in the order of the images.
     """
-    return embed(network, fixed_views(recipe, images), count=len(images), normalize=normalize)
+    return embed(network, fixed_views(recipe, images), count=len(images), normalize=normalize, on_progress=on_progress)
 
 
 def embed_with_saved_model(model: Path | Embedder, images: ImageSet) -> np.ndarray:

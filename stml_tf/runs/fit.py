@@ -82,7 +82,7 @@ def fit(
     if health:
         health.go_on(checkpoints.history)
     progress = ProgressCallback(
-        images_per_batch=run.data.batches.batch_size, console=run.console, verdict=lambda: health and health.verdict
+        images_per_batch=run.data.batches.batch_size, display=run.display, verdict=lambda: health and health.verdict
     )
     with stop, progress:
         fit_from(

@@ -34,12 +34,20 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
 
 def embed_test_images(run: Run) -> np.ndarray:
     """Embed a run's test images with its student as it is now; float32 `[num_images, dim]`."""
-    return embed_images(run.recipe, run.embedding_network, run.test, normalize=run.recipe.evaluation.normalize)
+    with run.display.doing("embedding test images", len(run.test)) as work:
+        return embed_images(
+            run.recipe,
+            run.embedding_network,
+            run.test,
+            normalize=run.recipe.evaluation.normalize,
+            on_progress=work,
+        )
 
 
 def measure_pixels(run: Run) -> Metrics:
     """Measure what the raw pixels of a run's test images reach, with no network at all."""
-    pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test))
+    with run.display.doing("comparing the pixels of test images", len(run.test)) as work:
+        pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test), on_progress=work)
     return retrieval(run.recipe, pixels, run.test, run.num_queries)
 
 

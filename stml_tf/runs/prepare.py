@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from stml_tf.dry_run import trial
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
-from stml_tf.monitoring import describe_run, inspection_progress, say, where_listed
+from stml_tf.monitoring import Display, describe_run, say, where_listed
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_have_read_the_same
 from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
@@ -49,6 +50,7 @@ class Run:
         model: The model, compiled.
         neighbors: Lays out the batches of each epoch.
         console: Where to print.
+        display: Shows what it is doing.
     """
 
     recipe: Recipe
@@ -60,6 +62,7 @@ class Run:
     model: StudentTeacherModel
     neighbors: NeighborBatchesCallback
     console: Console
+    display: Display
 
     @cached_property
     def embedding_network(self) -> Callable[[Any], tf.Tensor]:
@@ -129,7 +132,8 @@ def prepare(
     _describe(recipe, catalog, strategy, console, dry_run=dry_run)
     if dry_run:
         catalog = catalog.few(recipe.batch.size)
-    as_listed, progress = catalog, partial(inspection_progress, console=console)
+    display = Display(console)
+    as_listed, progress = catalog, partial(display.doing, "checking images")
     with listing_all(folder, dry_run=dry_run):
         catalog, unreadable = readable_catalog(catalog, cache=_cache(recipe), progress=progress)
     if unreadable:
@@ -168,8 +172,9 @@ def prepare(
         num_queries=num_queries,
         strategy=strategy,
         model=model,
-        neighbors=_neighbors(recipe, data, model, strategy),
+        neighbors=_neighbors(recipe, data, model, strategy, display),
         console=console,
+        display=display,
     )
 
 
@@ -204,11 +209,16 @@ def _strategy(recipe: Recipe) -> tf.distribute.Strategy:
 
 
 def _neighbors(
-    recipe: Recipe, data: TrainingData, model: StudentTeacherModel, strategy: tf.distribute.Strategy
+    recipe: Recipe, data: TrainingData, model: StudentTeacherModel, strategy: tf.distribute.Strategy, display: Display
 ) -> NeighborBatchesCallback:
     network = student_network(model.student, AUXILIARY, strategy)
+
+    def embed() -> np.ndarray:
+        with display.doing("embedding images to find their neighbours", len(data.searched)) as work:
+            return embed_images(recipe, network, data.searched, normalize=False, on_progress=work)
+
     return NeighborBatchesCallback(
-        lambda: embed_images(recipe, network, data.searched, normalize=False),
+        embed,
         data.batches.batches,
         num_neighbors=data.batches.num_neighbors,
     )

@@ -46,5 +46,9 @@ def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
         preprocess=preprocessing(recipe.model.backbone),
         seed=recipe.seed,
     )
-    embedded = [np.stack([np.asarray(network(views[:, view])) for view in range(2)]) for views, *_ in batches]
+    embedded = []
+    with run.display.doing("embedding two views of a sample", size) as work:
+        for views, *_ in batches:
+            embedded.append(np.stack([np.asarray(network(views[:, view])) for view in range(2)]))
+            work(min(size, batch * len(embedded)))
     return np.concatenate(embedded, axis=1)[:, :size]

@@ -149,18 +149,20 @@ def train_recipe(
             if recipe.model.weights is None:
                 results = {"raw_pixels": measure_pixels(run), **results}
             results[reached(recipe)] = retrieval(recipe, after, run.test, run.num_queries)
-            draw_retrieval(run, summaries, before=before, after=after)
+            with run.display.doing("drawing queries and their neighbours"):
+                draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
         metrics = results.get(reached(recipe), {})
         saved_model = None
         if export:
-            saved_model = export_student(
-                recipe,
-                run.model.student,
-                saved_models / recipe.name,
-                metrics,
-                test_classes=test_classes_of(run.folder),
-            )
+            with run.display.doing("writing the SavedModel"):
+                saved_model = export_student(
+                    recipe,
+                    run.model.student,
+                    saved_models / recipe.name,
+                    metrics,
+                    test_classes=test_classes_of(run.folder),
+                )
         report(run, results, history, saved_model, free=free)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -72,4 +72,6 @@ def _chosen(run: Run) -> Whitening:
 
 
 def _features(run: Run, images: ImageSet) -> np.ndarray:
-    return embed_images(run.recipe, feature_network(run.model.student, run.strategy), images, normalize=False)
+    network = feature_network(run.model.student, run.strategy)
+    with run.display.doing("computing frozen features", len(images)) as work:
+        return embed_images(run.recipe, network, images, normalize=False, on_progress=work)

@@ -77,13 +77,19 @@ def test_size(shorter_side, size):
 
 @pytest.mark.parametrize(
     ("num_images", "num_neighbors", "batch", "epochs"),
-    [(20, 2, 4, 30), (45, 4, 8, 30), (100, 5, 25, 30), (240, 5, 60, 30), (2544, 5, 60, 8), (100_000, 5, 60, 3)],
+    [(20, 2, 4, 25), (45, 4, 8, 25), (100, 5, 25, 30), (240, 5, 60, 30), (2544, 5, 60, 3), (100_000, 5, 60, 3)],
 )
 def test_numbers(num_images, num_neighbors, batch, epochs):
     recipe = choose(num_images)
     assert recipe.sampling.num_neighbors == num_neighbors
     assert recipe.batch.size == batch
     assert recipe.training.epochs == epochs
+
+
+def test_from_scratch_more_steps_are_taken_and_the_heads_learn():
+    scratch, pretrained = choose(backbone="conv4"), choose(backbone="MobileNetV2")
+    assert (scratch.training.epochs, pretrained.training.epochs) == (8, 3)
+    assert (scratch.optimizer.head_learning_rate, pretrained.optimizer.head_learning_rate) == (None, 0)
 
 
 @given(
