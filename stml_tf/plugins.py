@@ -75,7 +75,7 @@ def require_registered(records: Iterable[Mapping[str, str]], owner: Any) -> None
 def _advice(record: Mapping[str, str]) -> str:
     if record["name"] == "given":
         argument = {"data set": "images"}.get(record["kind"], record["kind"])
-        return f"  {record['origin']}, which was given to train(): pass it again, as {argument}=..."
+        return f"  {record['origin']}, which was passed to train(): pass it again, as {argument}=..."
     return (
         f'  the {record["kind"]} "{record["name"]}", which {record["origin"]} registers: add --import '
         f"{record['origin']}, or in Python, import it first"

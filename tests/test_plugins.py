@@ -202,5 +202,5 @@ def test_all_that_is_missing_is_told_in_one_message():
     assert str(refused.value).splitlines() == [
         "runs/a cannot be opened without what it was made with:",
         '  the backbone "mine", which my_nets registers: add --import my_nets, or in Python, import it first',
-        "  mine: 48 training images, which was given to train(): pass it again, as images=...",
+        "  mine: 48 training images, which was passed to train(): pass it again, as images=...",
     ]

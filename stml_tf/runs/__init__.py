@@ -1,1 +1,1 @@
-"""A recipe becomes a result: the only room that knows the recipe and the leaves at once."""
+"""Runs, which turn a recipe into a result: the only room that knows both the recipe and the leaves."""

@@ -1,6 +1,6 @@
-"""Where the workers of a run wait for each other, and what for.
+"""The barriers at which the workers of a run wait for each other.
 
-Each worker must reach every barrier, in this order. On a single worker they do nothing but pass.
+Every worker has to reach every barrier, in this order. With a single worker they do nothing.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from stml_tf.distribution.devices import require_same
 def wait_until_all_have_read_the_same(
     strategy: tf.distribute.Strategy, *, recipe: dict[str, Any], images: list[Any]
 ) -> None:
-    """Wait until all workers have read the recipe and inspected the images; refuse those that see others.
+    """Wait until all workers have read the recipe and inspected the images, and refuse differences between them.
 
     Args:
         strategy: What `strategy_for` returned.
         recipe: The recipe.
-        images: A checksum of the images, and which of them cannot be read.
+        images: A checksum of the images, and the indices of those that cannot be read.
 
     Raises:
         UserError: If another worker has another recipe, or sees other images.
@@ -27,12 +27,12 @@ def wait_until_all_have_read_the_same(
 
 
 def wait_until_all_resume_from(strategy: tf.distribute.Strategy, checkpoint: str | None, *, measured: bool) -> None:
-    """Wait until all workers have looked into the run folder; refuse those that would resume from elsewhere.
+    """Wait until all workers have looked into the run folder, and refuse to resume from different checkpoints.
 
     Args:
         strategy: What `strategy_for` returned.
-        checkpoint: Name of the checkpoint to resume from; None: from the beginning.
-        measured: Whether the folder holds what was embedded before training.
+        checkpoint: Name of the checkpoint to resume from; None to start from the beginning.
+        measured: Whether the folder holds the embeddings before training.
 
     Raises:
         UserError: If another worker sees another run folder.
@@ -41,5 +41,9 @@ def wait_until_all_resume_from(strategy: tf.distribute.Strategy, checkpoint: str
 
 
 def wait_until_chief_has_written(strategy: tf.distribute.Strategy) -> None:
-    """Wait until the first worker has written pictures, SavedModel and metrics, so that none ends before it."""
+    """Wait until the chief has written pictures, SavedModel and metrics, so that no worker ends before it.
+
+    Args:
+        strategy: What `strategy_for` returned.
+    """
     require_same(strategy)

@@ -1,4 +1,4 @@
-"""Embeds images: with a run's student, one fixed view of each, on all devices; or with its SavedModel."""
+"""Embedding of images with the student of a run, on all devices, or with a SavedModel."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ EMBEDDING, AUXILIARY = 0, 1  # the student's outputs
 
 
 def decoding_of(data: Any) -> Decoding:
-    """How the image files of a recipe's `data` section become pixels; where it does not say, as by default."""
+    """Return how the image files of a recipe's `data` section are decoded; the default where it does not say."""
     default = DEFAULT_DECODING
     return Decoding(
         tuple(getattr(data, "background", default.background)), getattr(data, "bit_depth", default.bit_depth)
@@ -41,34 +41,34 @@ def embed_images(
     normalize: bool,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Embed every image of a set as evaluation and neighbour search see it.
+    """Embed a fixed view of every image of a set, as for evaluation and neighbour search.
 
     Args:
-        recipe: Says what the network sees of an image.
-        network: From preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`; what
-            `student_network` returns, for example.
+        recipe: Defines the view of an image.
+        network: A function from preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`, such as
+            `student_network` returns.
         images: The images.
         normalize: Whether to L2-normalise the embeddings.
         on_progress: Called after each batch with how many images are done.
 
     Returns:
-        Float32 `[len(images), dim]`, in the order of the images.
+        `[len(images), dim]` float32, in the order of the images.
     """
     return embed(network, fixed_views(recipe, images), count=len(images), normalize=normalize, on_progress=on_progress)
 
 
 def embed_with_saved_model(model: Path | Embedder, images: ImageSet) -> np.ndarray:
-    """Embed every image of a set with an export.
+    """Embed every image of a set with a SavedModel.
 
     Args:
-        model: The SavedModel.
+        model: Folder of the SavedModel, or its embedder.
         images: The images.
 
     Returns:
-        Float32 `[len(images), dim]`, in the order of the images.
+        `[len(images), dim]` float32, in the order of the images.
 
     Raises:
-        UserError: If an image cannot be decoded, or it is no SavedModel.
+        UserError: If an image cannot be decoded, or there is no SavedModel.
     """
     embedder = model if isinstance(model, Embedder) else Embedder(model)
     embedded = embedder.embed_images(images.images)
@@ -81,15 +81,15 @@ def embed_with_saved_model(model: Path | Embedder, images: ImageSet) -> np.ndarr
 def student_network(
     student: keras.Model, output: int = EMBEDDING, strategy: tf.distribute.Strategy | None = None
 ) -> Callable[[Any], tf.Tensor]:
-    """Compile one of the student's outputs as a function that all replicas share the work of.
+    """Compile one of a student's outputs as a function whose batches are divided among all replicas.
 
     Args:
-        student: From preprocessed images to `(embedding, g)`.
+        student: A model from preprocessed images to `(embedding, g)`.
         output: `EMBEDDING` or `AUXILIARY`.
-        strategy: Under whose scope the student was made; by default the current one.
+        strategy: The strategy in whose scope the student was built; the current one by default.
 
     Returns:
-        A function of preprocessed images `[batch, height, width, 3]`.
+        A function from preprocessed images `[batch, height, width, 3]` to `[batch, dim]` float32, not normalised.
     """
     return on_all_replicas(
         lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
@@ -97,7 +97,15 @@ def student_network(
 
 
 def feature_network(student: keras.Model, strategy: tf.distribute.Strategy | None = None) -> Callable[[Any], tf.Tensor]:
-    """Compile the student up to its heads, as `student_network` does: images to features `[batch, channels]`."""
+    """Compile a student up to its heads, like `student_network`.
+
+    Args:
+        student: A model from preprocessed images to `(embedding, g)`.
+        strategy: The strategy in whose scope the student was built; the current one by default.
+
+    Returns:
+        A function from preprocessed images `[batch, height, width, 3]` to features `[batch, channels]` float32.
+    """
     features = keras.Model(student.inputs, student.get_layer(EMBEDDING_HEAD).input)
     return on_all_replicas(lambda images: features(images, training=False), strategy or tf.distribute.get_strategy())
 

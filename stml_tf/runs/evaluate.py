@@ -1,4 +1,4 @@
-"""Measures a run that is over, or a SavedModel, on test images."""
+"""Evaluation of a run or a SavedModel on test images."""
 
 import inspect
 import json
@@ -35,19 +35,20 @@ def evaluate(
     backbone: keras.Model | None = None,
     loss: LossFunction | None = None,
 ) -> dict[str, float | int]:
-    """Measure retrieval with the network of a run's last checkpoint, or with a SavedModel.
+    """Measure retrieval with the last checkpoint of a run, or with a SavedModel.
 
     Args:
-        source: A run folder, or a SavedModel: a version's folder, or the one above, whose newest version is taken.
-        data_dir: Where the recipe's data paths start from. Where that is not the recipe's data set, but a folder with a
+        source: A run folder, or a SavedModel: the folder of a version, or the one above, of which the newest version is
+            taken.
+        data_dir: Folder that the recipe's data paths start from. If it does not hold the recipe's data set, but a
             folder for each class, all of its images are measured.
-        images: Test images in place of the recipe's: a folder with a folder for each class, or a `Catalog`, whose test
-            images and gallery are taken. Needed for a run that was given its images.
-        backbone: The model that was given to `train`, for a run that was.
-        loss: The loss that was given to `train`, for a run that was.
+        images: Test images to use instead of the recipe's: a folder with a folder for each class, or a `Catalog`, of
+            which the test images and gallery are used. Required for a run whose images were passed to `train`.
+        backbone: The model that was passed to `train`, if one was.
+        loss: The loss that was passed to `train`, if one was.
 
     Returns:
-        What `retrieval_metrics` returns.
+        The metrics by name; see `retrieval_metrics`.
 
     Raises:
         UserError: If the folder is neither, something that the run was made with is missing, or there are no test
@@ -74,10 +75,10 @@ def recipe_of_saved_model(saved_model: Path) -> Recipe:
     """Read the recipe that a SavedModel was trained with.
 
     Args:
-        saved_model: A version's folder.
+        saved_model: Folder of a version.
 
     Raises:
-        UserError: If it holds none, or something that the recipe names is not registered.
+        UserError: If it holds no recipe, or something that the recipe names is not registered.
     """
     extras = saved_model / "assets.extra"
     if not (extras / "recipe.json").is_file():
@@ -100,7 +101,7 @@ def _test_catalog(images: Catalog | str | os.PathLike[str] | None) -> Catalog | 
         return Catalog(str(images), labeled, labeled)
     raise UserError(
         f"images: {type(images).__name__} given; allowed: a folder with a folder for each class, or a Catalog with "
-        "test images, as what is retrieved is judged by its class"
+        "test images, as retrieval is judged by classes"
     )
 
 
@@ -112,17 +113,17 @@ def _test_images(
     if catalog.test is None:
         raise UserError(
             f"{catalog.name}, the data of the recipe {recipe.name}, has no test images to evaluate on: set data.test "
-            "to a folder with one folder a class, or give such a folder as images=..."
+            "to a folder with a folder for each class, or pass such a folder as images=..."
         )
     images, num_queries, _ = readable_test_set(catalog)
     return images, num_queries
 
 
 def _recipe_data(recipe: Recipe, data_dir: Path | None, known_classes: str | None) -> Catalog:
-    """The recipe's data; or all of a folder of other images, where `data_dir` holds another data set.
+    """Open the recipe's data or, if `data_dir` holds another data set, all of its images.
 
-    A recipe that splits one folder by class is known by its test classes: another folder is measured as a whole, for
-    none of its images were trained on.
+    The folder of a recipe that splits one folder by class is recognised by its test classes. Any other folder is
+    measured as a whole, as none of its images were trained on.
     """
     if data_dir is None:
         return open_catalog(**recipe.data.model_dump())
@@ -133,7 +134,7 @@ def _recipe_data(recipe: Recipe, data_dir: Path | None, known_classes: str | Non
     except ValueError as error:
         if recipe.data.name == "folder":
             raise
-        try:  # A published data set that is not there: perhaps the folder is one of other images.
+        try:  # The published data set is not there: perhaps the folder holds other images.
             return _whole_folder(recipe, data_dir)
         except ValueError:
             raise error from None
@@ -144,7 +145,7 @@ def _recipe_data(recipe: Recipe, data_dir: Path | None, known_classes: str | Non
 
 
 def _may_hold(recipe: Recipe, data_dir: Path) -> bool:
-    """Whether a folder is laid out as the recipe's data are; some are drawn or given, and lie nowhere."""
+    """Return whether a folder is laid out like the recipe's data, which it cannot be if those are not files."""
     data = recipe.data
     if "data_dir" not in inspect.signature(registry.resolve(registry.sources.find(data.name).build)).parameters:
         return False

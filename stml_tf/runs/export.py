@@ -1,4 +1,4 @@
-"""Exports the network of a run as a SavedModel, and measures what 8-bit weights cost it."""
+"""Export of a run as a SavedModel, with float weights or 8-bit weights whose cost is measured."""
 
 import os
 from collections.abc import Iterator
@@ -45,25 +45,25 @@ def export(
     images: GivenImages | None = None,
     **options: Any,
 ) -> Path:
-    """Write the network of a run's last checkpoint as the next version of a SavedModel.
+    """Export the last checkpoint of a run as the next version of a SavedModel.
 
     Args:
         run_dir: A run folder.
         out: Folder of the SavedModel's versions, such as `saved_models/birds`.
-        quantize: Keep the weights as 8-bit integers. What that costs is measured on the recipe's test images, or where
-            it has none on the first 1,000 training images, and noted in the model card.
-        data_dir: Where the recipe's data paths start from; only read to quantize.
-        backbone: The model that was given to `train`, for a run that was; so for the following two.
-        loss: The loss.
-        images: The images; only needed to quantize.
-        **options: `dtype` and `batch_size`, see `export_saved_model`.
+        quantize: Whether to store the weights as 8-bit integers. The cost is measured on the recipe's test images, or
+            on the first 1,000 training images if there are none, and noted in the model card.
+        data_dir: Folder that the recipe's data paths start from; only used to quantize.
+        backbone: The model that was passed to `train`, if one was.
+        loss: The loss that was passed to `train`, if one was.
+        images: The images that were passed to `train`, if any were; only needed to quantize.
+        **options: `dtype` and `batch_size`; see `export_saved_model`.
 
     Returns:
-        The version's folder, such as `saved_models/birds/1`.
+        The folder of the version, such as `saved_models/birds/1`.
 
     Raises:
-        UserError: If the folder is not a run, or holds no intact checkpoint; or if 8-bit weights move an embedding too
-            much, or there are no images to tell.
+        UserError: If the folder is not a run or holds no intact checkpoint, 8-bit weights change an embedding too much,
+            or there are no images to measure that on.
     """
     run_dir, out = Path(run_dir), Path(out)
     folder = RunFolder(run_dir)
@@ -85,12 +85,14 @@ def export(
 
 @contextmanager
 def _without_given_images(folder: RunFolder) -> Iterator[None]:
-    """Open a run that was given its images without them: only quantisation looks at them."""
+    """Open a run without the images that were passed to `train`, as only quantisation looks at them."""
     given = [each for each in folder.plugins() if (each["kind"], each["name"]) == (registry.sources.kind, GIVEN)]
     needed = bool(given) and GIVEN not in registry.sources
 
     def load() -> Catalog:
-        raise UserError(f"{folder.path} was trained on images that were given to train(): pass them, as images=...")
+        raise UserError(
+            f"{folder.path} was trained on images that were passed to train(): pass them again, as images=..."
+        )
 
     with registry.sources.holding(Source(GIVEN, load, origin=given[0]["origin"]) if needed else None):
         yield
@@ -107,20 +109,20 @@ def export_student(
     unfinished: str | None = None,
     **options: Any,
 ) -> Path:
-    """Write a recipe's student as the next version of a SavedModel.
+    """Export a student as the next version of a SavedModel.
 
     Args:
-        recipe: Says what the network sees of an image; kept with it.
+        recipe: The recipe, which is stored with the network and defines the view of an image.
         student: The student, or its 8-bit form.
         out: Folder of the SavedModel's versions.
-        metrics: What was measured, for the model card.
-        quantization: What 8-bit weights cost, for the model card.
-        test_classes: Tells whether a folder that it is measured on later is the one that it was trained with.
-        unfinished: How far the run is, for the model card; None: it is over.
-        **options: Further ones of `export_saved_model`, such as `dtype`.
+        metrics: Retrieval metrics, for the model card.
+        quantization: The cost of 8-bit weights, for the model card.
+        test_classes: Checksum of the test classes, by which a later evaluation recognises the recipe's folder.
+        unfinished: How far the run has come, for the model card; None if it is over.
+        **options: Further arguments of `export_saved_model`, such as `dtype`.
 
     Returns:
-        The version's folder.
+        The folder of the version.
     """
     return export_saved_model(
         merge_lora(student) if isinstance(student, keras.Model) else student,
@@ -148,7 +150,7 @@ def export_student(
 def _cost_of_quantization(
     recipe: Recipe, network: keras.Model, int8_network: Int8Network, data_dir: Path | None
 ) -> dict[str, Any]:
-    """What the model card says of it: the least cosine on how many images, and R@1 of both where it can be measured."""
+    """Measure for the model card the least cosine, on how many images, and R@1 of both if there are test images."""
     catalog = open_catalog(data_dir=data_dir, **recipe.data.model_dump())
     images, num_queries, _ = readable_test_set(catalog)
     if images is None:

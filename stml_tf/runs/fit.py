@@ -1,4 +1,4 @@
-"""Fits the model of a run: from the beginning or from a checkpoint, to the end or until a signal stops it."""
+"""Training of a run's model, from the beginning or a checkpoint, to the end or until a signal stops it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,13 +24,13 @@ Watch = Callable[[int, Mapping[str, float]], None]  # of the number of complete 
 
 
 def take_one_step(run: Run) -> None:
-    """Train on a single batch, and write nothing."""
+    """Train on a single batch without writing anything."""
     batch = distribute_batches(run.batches(part=worker()).take(1), run.strategy)
     fit_from(run.model, lambda: batch, epochs=1, callbacks=[run.neighbors, StopOnNonFinite()])
 
 
 def checkpoint_to_resume(run: Run) -> Checkpoint | None:
-    """Find the newest intact checkpoint in the run folder; None, and say so, if there is none."""
+    """Return the newest intact checkpoint in the run folder; if there is none, say so and return None."""
     found = Checkpoints(run.folder.checkpoints).latest()
     if found is None:
         say(run.console, f"No intact checkpoint in {run.folder.checkpoints}: starting from the beginning")
@@ -38,7 +38,7 @@ def checkpoint_to_resume(run: Run) -> Checkpoint | None:
 
 
 def keep_as_it_is(run: Run) -> History:
-    """Write a checkpoint of a run whose method takes no steps, so that it is evaluated and exported like any other."""
+    """Write a checkpoint of a run whose method does not train, so that it is evaluated and exported like any other."""
     if is_chief():
         Checkpoints(run.folder.checkpoints).save(
             run.model, epoch=0, step=0, metrics={}, extra={"history": [], "num_classes": run.data.num_classes}
@@ -103,7 +103,7 @@ def fit(
 
 
 def _own_batches(run: Run, **at: Any) -> Any:
-    """This worker's part of the batches, divided among its devices."""
+    """Return this worker's part of the batches, divided among its devices."""
     return distribute_batches(run.batches(part=worker(), **at), run.strategy)
 
 
@@ -114,15 +114,15 @@ def _in_order(
     progress: ProgressCallback,
     checkpoints: CheckpointCallback,
 ) -> list[keras.callbacks.Callback]:
-    """Each callback hears of a step or an epoch in this order."""
+    """Put the callbacks into the order in which they are called at each step and epoch."""
     return [
-        StopOnNonFinite(),  # first: nothing must be measured, shown or kept of a run that has diverged
+        StopOnNonFinite(),  # first: a run that has diverged must not be measured, shown or kept
         run.neighbors,  # before anything asks which batches the epoch has
-        MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the following ones read
+        MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the next ones read
         *([health] if health else []),  # likewise
         scalars,
         progress,
-        checkpoints,  # last: a checkpoint says that all of the epoch is done, and a signal to stop ends the run here
+        checkpoints,  # last: a checkpoint means that the epoch is complete, and a signal to stop ends the run here
     ]
 
 

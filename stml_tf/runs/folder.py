@@ -1,4 +1,4 @@
-"""The folder of a run, which is never overwritten in silence, nor resumed with another recipe."""
+"""The folder of a run, which is never silently overwritten, nor resumed with another recipe."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,11 +25,11 @@ from stml_tf.recipe.recipe import Recipe
 
 
 class RunFolder:
-    """Where a run keeps its recipe, checkpoints, logs, metrics and picture.
+    """The folder of a run, with its recipe, checkpoints, logs, metrics and picture.
 
     Args:
-        path: The folder; it need not exist yet.
-        write: False where another process writes the run's folder; then this one writes nothing.
+        path: The folder, which need not exist yet.
+        write: Whether to write; False if another process writes the folder.
     """
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -43,16 +43,16 @@ class RunFolder:
         self.plugins_file = self.path / "plugins.json"
 
     def check(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
-        """Refuse a folder in which the run must not start or resume.
+        """Refuse a folder in which a run must not start or resume.
 
         Args:
-            recipe: What the run is asked to do.
-            overwrite: Allow replacing a run that is there. Any other folder is refused regardless.
-            resume: Allow resuming a run that is there, if its recipe is the same.
+            recipe: The recipe of the run.
+            overwrite: Whether a run in the folder may be replaced. A folder that is not a run is refused in any case.
+            resume: Whether a run in the folder may be resumed, provided that its recipe is the same.
 
         Raises:
-            UserError: If the path is a file, the folder holds something that is in the way, the recipe differs from
-                that of the run to resume, or both are asked for.
+            UserError: If the path is a file, the folder holds anything else, the recipe differs from that of the run to
+                resume, or both `overwrite` and `resume` are given.
         """
         if overwrite and resume:
             raise UserError("A run is either replaced or resumed: give --overwrite or --resume, not both.")
@@ -71,9 +71,15 @@ class RunFolder:
             )
 
     def open(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
-        """Make the folder and write the resolved recipe into it; what is there stays if the run is resumed.
+        """Create the folder and write the resolved recipe into it, or keep a run that is resumed.
 
-        Takes and raises what `check` does.
+        Args:
+            recipe: The recipe of the run.
+            overwrite: Whether to replace a run in the folder.
+            resume: Whether to resume a run in the folder.
+
+        Raises:
+            UserError: Like `check`.
         """
         if not self.write:
             return
@@ -87,7 +93,7 @@ class RunFolder:
             save_recipe(recipe, self.recipe_file)  # last, as it makes the folder a run
 
     def recipe(self) -> Recipe:
-        """The recipe of the run.
+        """Read the recipe of the run.
 
         Raises:
             UserError: If the folder holds no run, or something that its recipe names is not registered.
@@ -101,31 +107,36 @@ class RunFolder:
         return load_recipe(self.recipe_file, check_files=False)
 
     def require_plugins(self) -> None:
-        """Refuse a run whose recipe names what is not registered here.
+        """Refuse a run whose recipe names something that is not registered.
 
         Raises:
-            UserError: Naming what has to be imported, or given again.
+            UserError: Naming what has to be imported, or passed again.
         """
         require_registered(self.plugins(), self.path)
 
     def write_lists(self, **lists: Iterable[str]) -> None:
-        """Write the lines of each list to the file of its name, such as `unreadable.txt`; an empty list has no file."""
+        """Write each list, one line an entry, to a file of its name, such as `unreadable.txt`, unless it is empty."""
         for name, lines in lists.items():
             text = "".join(f"{line}\n" for line in lines)
             if text and self.write:
                 write_text(self.path / f"{name}.txt", text)
 
     def write_picture(self, png: bytes) -> None:
-        """Write `retrieval.png`."""
+        """Write `retrieval.png`, given the bytes of a PNG file."""
         if self.write:
             write_bytes(self.picture, png)
 
     def remembers(self, name: str) -> bool:
-        """Return whether `remember` was asked for this before."""
+        """Return whether `remember` has stored an array of this name."""
         return (self.path / f"{name}.npy").exists()
 
     def remember(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what `compute` returns, or returned the first time: a run that is resumed cannot look back."""
+        """Compute an array once in the life of a run, and read it from the folder if the run is resumed.
+
+        Args:
+            name: Name of the array's file.
+            compute: Returns the array.
+        """
         path = self.path / f"{name}.npy"
         if self.remembers(name):
             return np.load(require_seal(path))
@@ -136,13 +147,19 @@ class RunFolder:
         return computed
 
     def remember_epoch(self, name: str, epoch: int, array: np.ndarray) -> None:
-        """Keep an array of an epoch, beside that of the one before: a run may be resumed from either."""
+        """Store an array of an epoch along with that of the epoch before, as a run may be resumed from either.
+
+        Args:
+            name: Name of the array's file.
+            epoch: Number of the epoch.
+            array: The array.
+        """
         if self.write:
             with write_file(self._of_epoch(name, epoch), sealed=True) as file:
                 np.savez(file, epoch=epoch, array=array)
 
     def recall_epoch(self, name: str, epoch: int) -> np.ndarray | None:
-        """Return what `remember_epoch` kept of an epoch; None if it did not, or no longer does."""
+        """Return the array that `remember_epoch` stored for an epoch; None if it did not, or no longer has it."""
         path = self._of_epoch(name, epoch)
         if not path.exists():
             return None
@@ -153,26 +170,33 @@ class RunFolder:
         return self.path / f"{name}_{'even' if epoch % 2 == 0 else 'odd'}.npz"
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write `metrics.json`, the last file of a run: where it is, the run is over."""
+        """Write `metrics.json`, the last file of a run, whose presence means that the run is over.
+
+        Args:
+            metrics: The metrics and everything else in the file.
+
+        Raises:
+            UserError: If the folder was deleted in the meantime.
+        """
         if self.write:
             if not self.recipe_file.exists():
-                raise UserError(f"The run folder {self.path} was deleted while training, and its results with it.")
+                raise UserError(f"The run folder {self.path} was deleted during training, and the results with it.")
             write_text(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:
-        """Read `metrics.json`, also that of an earlier version, whose keys were the labels that people read."""
+        """Read `metrics.json`, including that of an earlier version, whose keys had spaces."""
         return {_as_key(label): value for label, value in read_any_json(self.metrics_file).items()}
 
     def is_over(self) -> bool:
-        """Return whether a run in this folder has come to its end."""
+        """Return whether the run in this folder is over."""
         return self.metrics_file.exists()
 
     def plugins(self) -> list[Record]:
-        """Return what was registered from outside the package, of what the run's recipe names."""
+        """Return the records of what the run's recipe names that was registered from outside the package."""
         return read_json(self.plugins_file)["plugins"] if self.plugins_file.exists() else []
 
     def _delete_run(self) -> None:
-        """Delete what a run writes, and nothing else that lies in its folder."""
+        """Delete what a run writes, and nothing else in its folder."""
         for checkpoint in self.checkpoints.glob("epoch-*"):
             delete_known(checkpoint, ("state.json", "variables.npz"))
         delete_known(self.checkpoints, ())

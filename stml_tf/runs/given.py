@@ -1,6 +1,6 @@
-"""Objects in the place of names: a model, a loss or images that are given to a run, and cannot be written into JSON.
+"""Objects that are passed to a run instead of names: a model, a loss or images, which JSON cannot hold.
 
-Each is registered under the name "given" while the run lasts, so that a recipe can name it like anything else.
+Each is registered under the name "given" for the duration of the run, so a recipe can name it like anything else.
 """
 
 import os
@@ -30,7 +30,12 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 def holding(
     *, backbone: keras.Model | None = None, loss: LossFunction | None = None, images: GivenImages | None = None
 ) -> Iterator[None]:
-    """Register what is given, for the duration of the `with` block.
+    """Register the given objects for the duration of the block.
+
+    Args:
+        backbone: See `train`, as for the other two.
+        loss: The loss.
+        images: The images.
 
     Raises:
         UserError: If the backbone, the loss or the images cannot be used.
@@ -48,9 +53,15 @@ def holding(
 def naming_what_is_given(
     recipe: Recipe, *, backbone: bool = False, loss: bool = False, images: GivenImages | None = None
 ) -> Recipe:
-    """Return a recipe in which "given", or a folder, stands for what is given in place of what the recipe names.
+    """Return a recipe that names "given", or a folder, where an object is given.
 
-    Call it while `holding` holds what is given.
+    Call it within the block of `holding`.
+
+    Args:
+        recipe: The recipe.
+        backbone: Whether a backbone is given.
+        loss: Whether a loss is given.
+        images: The images that are given, if any.
 
     Raises:
         RecipeError: If the rest of the recipe does not fit.
@@ -73,7 +84,7 @@ def naming_what_is_given(
 
 
 def _how_they_are_read(images: GivenImages) -> dict[str, Any]:
-    """What a catalog or a set says of how its files become pixels, so that the run and its export do the same."""
+    """Return how the files of a catalog or a set are decoded, so that the run and its export do the same."""
     found = {} if not isinstance(images, Catalog) else {"max_unreadable": images.max_unreadable}
     if isinstance(images, Catalog | ImageSet):
         decoding = images.train.decoding if isinstance(images, Catalog) else images.decoding
@@ -82,7 +93,7 @@ def _how_they_are_read(images: GivenImages) -> dict[str, Any]:
 
 
 def _said_of_images(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe itself says of any images, whichever they are."""
+    """Return the keys of a recipe's data that apply to any images."""
     said = recipe.data.model_dump(mode="json", include=recipe.data.model_fields_set)
     return {key: value for key, value in said.items() if key in FileData.model_fields and key != "name"}
 
@@ -108,7 +119,7 @@ def _backbone_entry(model: keras.Model) -> Backbone:
         )
 
     def copy() -> keras.Model:
-        # In the scope of the run's devices; the model that was given stays as it is.
+        # In the scope of the run's devices; the given model stays as it is.
         copied = keras.models.clone_model(model)
         copied.set_weights(model.get_weights())
         return copied

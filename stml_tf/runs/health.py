@@ -1,4 +1,4 @@
-"""What watches the health of a run."""
+"""The callback that watches the health of a run."""
 
 from functools import partial
 
@@ -6,15 +6,15 @@ from stml_tf.fitting.health_callback import HealthCallback
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import embed_sample, sample_size
 
-_FEWEST_TO_STOP = 100  # among fewer images, how often two views find each other is mostly chance
+_FEWEST_TO_STOP = 100  # with fewer images, how often two views find each other is mostly chance
 
 
 def health_callback(run: Run, *, epochs_done: int = 0) -> HealthCallback | None:
-    """Build the callback that watches a run; None if it has too few images to tell.
+    """Build the callback that watches the health of a run; None if there are too few images.
 
     Args:
-        run: The run; before its first step, or resumed.
-        epochs_done: Epochs that are complete.
+        run: The run, before its first step or resumed.
+        epochs_done: Number of epochs that are complete.
     """
     if sample_size(run) < 3:
         return None

@@ -1,4 +1,4 @@
-"""Measures a run: how well its test images find each other, and how well its pseudo labels agree with classes."""
+"""Measurements of a run: retrieval among its test images, and agreement of its pseudo labels with classes."""
 
 import numpy as np
 
@@ -18,13 +18,13 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
     """Measure retrieval as the recipe's `evaluation` section says.
 
     Args:
-        recipe: Says what to measure.
-        embeddings: `[len(images), dim]`.
-        images: Labelled, queries before gallery.
-        num_queries: How many of them are queries; None: each searches all others.
+        recipe: The recipe.
+        embeddings: `[len(images), dim]`, normalised if the recipe says so.
+        images: Labelled images, queries before gallery.
+        num_queries: Number of queries among them; None if each searches all others.
 
     Returns:
-        What `retrieval_metrics` returns.
+        The metrics by name; see `retrieval_metrics`.
     """
     evaluation = recipe.evaluation
     return query_gallery_metrics(
@@ -33,7 +33,7 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
 
 
 def embed_test_images(run: Run) -> np.ndarray:
-    """Embed a run's test images with its student as it is now; float32 `[num_images, dim]`."""
+    """Embed a run's test images with its student as it is now; returns `[num_images, dim]` float32."""
     with run.display.doing("embedding test images", len(run.test)) as work:
         return embed_images(
             run.recipe,
@@ -45,19 +45,19 @@ def embed_test_images(run: Run) -> np.ndarray:
 
 
 def measure_pixels(run: Run) -> Metrics:
-    """Measure what the raw pixels of a run's test images reach, with no network at all."""
+    """Measure retrieval by the raw pixels of a run's test images, without any network."""
     with run.display.doing("comparing the pixels of test images", len(run.test)) as work:
         pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test), on_progress=work)
     return retrieval(run.recipe, pixels, run.test, run.num_queries)
 
 
 def embeddings_before(run: Run) -> np.ndarray:
-    """Embed the test images before the first step; a run that is resumed remembers them from its beginning."""
+    """Return the embeddings of the test images before the first step, which a resumed run remembers."""
     return run.folder.remember("before_training", lambda: embed_test_images(run))
 
 
 def measure_epoch(run: Run) -> dict[str, float]:
-    """Measure retrieval and, where the method has pseudo labels and the classes are known, their agreement."""
+    """Measure retrieval and, if there are pseudo labels and known classes, their agreement."""
     metrics = retrieval(run.recipe, embed_test_images(run), run.test, run.num_queries) if run.test else {}
     labels = run.data.images.labels
     if labels is None or not hasattr(run.model, "pseudo_labels"):

@@ -1,4 +1,4 @@
-"""From a recipe to its model, compiled, as the register of methods says."""
+"""The compiled model of a recipe, built as the register of methods says."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -20,17 +20,17 @@ from stml_tf.registry import Method, resolve
 
 
 def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | None = None) -> StudentTeacherModel:
-    """Build the model of a recipe, compiled, with random or pretrained weights.
+    """Build and compile the model of a recipe, with random or pretrained weights.
 
-    Call it under the `scope()` of the strategy that the model is trained with.
+    Call it in the scope of the strategy that the model is trained with.
 
     Args:
-        recipe: What to build.
-        steps_per_epoch: Optimizer steps in an epoch.
-        num_classes: How many classes the model learns from, if any.
+        recipe: The recipe.
+        steps_per_epoch: Number of optimizer steps in an epoch.
+        num_classes: Number of classes that the model learns from, if any.
 
     Returns:
-        The model that the recipe's method builds.
+        The model of the recipe's method.
 
     Raises:
         UserError: If the method, its loss, optimizer or backbone cannot be built as the recipe says.
@@ -61,7 +61,7 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
     model.compile(
         optimizer(recipe.optimizer.learning_rate),
         head_optimizer=None if head_rate is None else optimizer(head_rate),
-        # A method from outside the package need not know it.
+        # A method from outside the package need not take it.
         **({"layer_decay": recipe.optimizer.layer_decay} if recipe.optimizer.layer_decay < 1 else {}),
         jit_compile=recipe.training.jit,
     )
@@ -70,7 +70,7 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
 
 def _build_student(method: Method, recipe: Recipe) -> keras.Model:
     network = {key: value for key, value in recipe.model.model_dump().items() if key not in ("teacher_dim", "head")}
-    # On one device the two kinds of BatchNorm round differently, and the plain one is quicker.
+    # On a single device the two kinds of BatchNorm only round differently, and the plain one is faster.
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     network["synchronize_batch_norm"] = several and network["synchronize_batch_norm"]
     return resolve(method.student)(**network, **_values(method.student_reads, recipe, {}), **method.student_options)
@@ -82,7 +82,7 @@ def _supervised_loss(recipe: Recipe, num_classes: int | None) -> Any:
 
 
 def _values(reads: Mapping[str, str], recipe: Recipe, from_run: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of each argument, from the recipe or from what the run alone knows."""
+    """Return the value of each argument, from the recipe or from what only the run knows."""
 
     def value_at(key: str) -> Any:
         if key.startswith("run."):
@@ -92,4 +92,6 @@ def _values(reads: Mapping[str, str], recipe: Recipe, from_run: Mapping[str, Any
     try:
         return {argument: value_at(key) for argument, key in reads.items()}
     except (AttributeError, KeyError) as error:
-        raise UserError(f'The method "{recipe.method}" reads what no recipe has: {error}. Mend its `reads`.') from error
+        raise UserError(
+            f'The method "{recipe.method}" reads something that no recipe has: {error}. Fix its `reads`.'
+        ) from error

@@ -1,4 +1,4 @@
-"""Opens the images of a recipe. Where they are refused over single images, all of these are listed in a file."""
+"""The images of a recipe, with all of those for which they are refused listed in a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,17 +17,17 @@ from stml_tf.runs.folder import RunFolder
 def open_data(
     recipe: Recipe, folder: RunFolder, *, data_dir: Path | None = None, download: bool = False, dry_run: bool = False
 ) -> Catalog:
-    """List the images that a run is to be made with, before TensorFlow loads.
+    """List the images of a run, before TensorFlow loads.
 
     Args:
-        recipe: Names the data.
-        folder: Of the run.
-        data_dir: Where the recipe's data paths start from.
-        download: Let TensorFlow Datasets download what is not there.
-        dry_run: Write nothing.
+        recipe: The recipe.
+        folder: Folder of the run.
+        data_dir: Folder that the recipe's data paths start from.
+        download: Whether TensorFlow Datasets may download missing data.
+        dry_run: Whether to write nothing.
 
     Raises:
-        UserError: If the data cannot be had, or test images are trained on.
+        UserError: If the data are not available, or test images are trained on.
         DryRunStopped: If a dry run would have to extract or download the data first.
     """
     with listing_all(folder, dry_run=dry_run), trial(dry_run):
@@ -36,7 +36,11 @@ def open_data(
 
 @contextmanager
 def listing_all(folder: RunFolder, *, dry_run: bool = False) -> Iterator[None]:
-    """Where an error within the block names some of many images, write all to a file beside the run folder.
+    """If an error within the block names some of many images, write all of them to a file next to the run folder.
+
+    Args:
+        folder: Folder of the run.
+        dry_run: Whether to write nothing, and only say which file it would be.
 
     Raises:
         UserError: The same error, which names that file.

@@ -1,4 +1,4 @@
-"""Everything that a training run consists of, made from a recipe before the first step."""
+"""Preparation of a run: everything that it consists of, made from a recipe before the first step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ class Run:
     """A training run, ready to begin.
 
     Attributes:
-        recipe: What to do.
-        folder: Where it leaves its results.
-        data: What it learns from.
-        test: The test images, queries before gallery; None: it cannot be measured.
-        num_queries: How many of the test images are queries; None: each searches all others.
-        strategy: The devices that it runs on.
-        model: The model, compiled.
-        neighbors: Lays out the batches of each epoch.
+        recipe: The recipe.
+        folder: The run folder.
+        data: The images to train on, with their labels and batches.
+        test: The test images, queries before gallery; None if there are none.
+        num_queries: Number of queries among the test images; None if each searches all others.
+        strategy: The devices to run on.
+        model: The compiled model.
+        neighbors: The callback that draws the batches of each epoch.
         console: Where to print.
         display: Shows what it is doing.
     """
@@ -66,11 +66,16 @@ class Run:
 
     @cached_property
     def embedding_network(self) -> Callable[[Any], tf.Tensor]:
-        """From preprocessed images to embeddings `[batch, dim]`, not normalised."""
+        """A function from preprocessed images to embeddings `[batch, dim]` float32, not normalised."""
         return student_network(self.model.student, strategy=self.strategy)
 
     def batches(self, *, first_batch: int = 0, part: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-        """Return the batches of the epoch that `neighbors` has laid out; the arguments are `training_batches`'s."""
+        """Return the batches that `neighbors` has drawn for the epoch.
+
+        Args:
+            first_batch: Number of batches to skip.
+            part: Index of this worker and number of workers, which divide each batch.
+        """
         return training_batches(
             self.data.images,
             self.neighbors.current,
@@ -101,29 +106,29 @@ def prepare(
     """Find devices, images and batches, build the model, and make the run folder.
 
     Args:
-        recipe: What to do.
-        catalog: What the recipe's data are, where they have been opened already.
-        data_dir: Where the recipe's data paths start from.
-        download: Let TensorFlow Datasets download what is not there.
-        run_dir: Folder of the run; `runs/NAME` by default.
-        overwrite: Replace a run that is in the folder.
-        resume: Keep a run that is in the folder, to resume it.
-        dry_run: Take a few images only, and write nothing.
+        recipe: The recipe.
+        catalog: The recipe's data, if they have been opened already.
+        data_dir: Folder that the recipe's data paths start from.
+        download: Whether TensorFlow Datasets may download missing data.
+        run_dir: The run folder; `runs/NAME` by default.
+        overwrite: Whether to replace a run in the folder.
+        resume: Whether to keep a run in the folder, to resume it.
+        dry_run: Whether to use only a few images, and write nothing.
         console: Where to print; the terminal by default.
 
     Returns:
-        The run.
+        The run, ready to begin.
 
     Raises:
-        UserError: If the run folder is in the way, the data cannot be had or are too few, or the devices are not there
-            or cannot divide a batch evenly.
+        UserError: If the run folder is in use, the data are missing or too few, or the devices do not exist or cannot
+            divide a batch evenly.
         DryRunStopped: If a dry run would have to extract or download the data first.
     """
     console = console or Console(quiet=not is_chief())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
     if not dry_run:
         folder.check(recipe, overwrite=overwrite, resume=resume)
-    # Several workers wait for each other here, so all of them have seen the run folder as it was.
+    # Workers wait for each other here, so all of them have seen the run folder as it was.
     strategy = _strategy(recipe)
     catalog = catalog or open_data(recipe, folder, data_dir=data_dir, download=download, dry_run=dry_run)
     keras.utils.set_random_seed(recipe.seed)
@@ -138,16 +143,10 @@ def prepare(
         catalog, unreadable = readable_catalog(catalog, cache=_cache(recipe), progress=progress)
     if unreadable:
         say(console, f"Unreadable  {counted(unreadable)} ({where_listed('unreadable.txt', dry_run=dry_run)})")
-    bits, told = bits_used(as_listed.train), as_listed.train.decoding.bit_depth
-    if bits is not None and bits < told:
-        say(
-            console,
-            f"Data      the 16-bit images looked at use {bits} bits, but are read as {told}, which makes them "
-            f"dark: set data.bit_depth to {bits}",
-        )
+    _warn_of_unused_bits(as_listed.train, console)
     data = training_data(recipe, catalog)
     test, num_queries = catalog.test_set()
-    # Before anything is written: what cannot be built leaves no folder behind.
+    # Before anything is written, so that a model that cannot be built leaves no folder behind.
     with strategy.scope(), trial(dry_run) as left_undone:
         model = build_model(recipe, steps_per_epoch=data.batches.steps_per_epoch, num_classes=data.num_classes)
     for what in left_undone:
@@ -181,13 +180,23 @@ def prepare(
 def images_of_recipe(
     recipe: Recipe, catalog: Catalog | None = None, *, data_dir: Path | None = None, download: bool = False
 ) -> ImageSet:
-    """List the images that a recipe trains on; the arguments are those of `prepare`."""
+    """List the images that a recipe trains on; see `prepare` for the arguments."""
     catalog = catalog or open_catalog(data_dir=data_dir, download=download, **recipe.data.model_dump())
     return training_data(recipe, catalog).images
 
 
+def _warn_of_unused_bits(images: ImageSet, console: Console) -> None:
+    used, assumed = bits_used(images), images.decoding.bit_depth
+    if used is not None and used < assumed:
+        say(
+            console,
+            f"Data      16-bit images seem to use only {used} bits, but are read as {assumed}, which makes them dark: "
+            f"set data.bit_depth to {used}",
+        )
+
+
 def _cache(recipe: Recipe) -> Callable[..., tuple[ImageSet, list[Unreadable]]] | None:
-    """How the recipe wants training images to be kept decoded."""
+    """Return the function that keeps decoded training images, as the recipe says; None for none."""
     if recipe.training.cache is None:
         return None
     cache = {"memory": cache_in_memory, "disk": cache_on_disk}[recipe.training.cache]
@@ -197,7 +206,7 @@ def _cache(recipe: Recipe) -> Callable[..., tuple[ImageSet, list[Unreadable]]] |
 
 
 def _strategy(recipe: Recipe) -> tf.distribute.Strategy:
-    # Behind labelled images, groups of neighbours lie where they fall: what they are for is computed from all anyway.
+    # Behind labelled images, devices may split groups of neighbours: losses are computed over all images anyway.
     in_group = 1 if recipe.learns_from_labels else recipe.sampling.num_neighbors
     return strategy_for(
         recipe.training.devices,

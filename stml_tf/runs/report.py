@@ -1,4 +1,4 @@
-"""What a run leaves behind when it is over: picture, metrics, and a few lines on where everything is."""
+"""The end of a run: its picture, its metrics, and a few lines on where everything is."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -29,13 +29,13 @@ def reached(recipe: Recipe) -> str:
 
 
 def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after: np.ndarray) -> None:
-    """Draw what some test images find before and after training, into the run folder and into TensorBoard.
+    """Draw what some test images retrieve before and after training, for the run folder and TensorBoard.
 
     Args:
         run: The run.
-        summaries: What TensorBoard shows of it.
-        before: `[num_test_images, dim]`, their embeddings before training.
-        after: Likewise, after training.
+        summaries: The writer for TensorBoard.
+        before: `[num_test_images, dim]`, embeddings before training.
+        after: `[num_test_images, dim]`, embeddings after training.
     """
     figure = learning_figure(
         partial(pixels_of, run.test), run.test.labels, before=before, after=after, seed=run.recipe.seed
@@ -56,8 +56,8 @@ def report(run: Run, results: Results, history: History, saved_model: Path | Non
 
     Args:
         run: The run.
-        results: Per thing measured, such as "after_training", its metrics.
-        history: What each epoch logged.
+        results: The metrics of each row, such as "after_training".
+        history: The logs of each epoch.
         saved_model: Where the SavedModel is; None if none was written.
         free: Those of the results that can be had without training.
     """

@@ -1,4 +1,4 @@
-"""The network of a run's last checkpoint."""
+"""The student of a run, restored from its last checkpoint."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpo
         recipe: The run's recipe.
 
     Returns:
-        The student, its LoRA merged where it has one, and the checkpoint that it was restored from.
+        The student, with LoRA merged, and the checkpoint that it was restored from.
 
     Raises:
         UserError: If there is no intact checkpoint, or it does not fit.
@@ -29,7 +29,7 @@ def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpo
     checkpoint = checkpoints.latest()
     if checkpoint is None:
         raise UserError(f"{run_dir} holds no intact checkpoint: train again with --overwrite.")
-    # The checkpoint holds all weights, and the file that the recipe began with may be gone.
+    # The checkpoint holds all weights, and the file that the recipe started from may be gone.
     without_weights = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": None})})
     model = build_model(without_weights, num_classes=checkpoint.extra.get("num_classes"))
     checkpoints.restore(model, checkpoint)

@@ -21,13 +21,13 @@ from stml_tf.search.match import Match
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A run that is over. It stands for its folder wherever a path is taken.
+    """The result of a run, which is also accepted wherever the path of its folder is.
 
     Attributes:
         folder: The run folder.
-        saved_model: The SavedModel's version folder; None after a dry run, and for a trial of a sweep.
-        metrics: What was measured after training, such as `recall@1`; empty without test images.
-        history: What each epoch logged, with its number under "epoch".
+        saved_model: The version folder of the SavedModel; None after a dry run, and for a trial of a sweep.
+        metrics: The metrics after training, such as `recall@1`; empty without test images.
+        history: The logs of each epoch, with its number under "epoch".
     """
 
     folder: Path
@@ -38,11 +38,11 @@ class TrainingResult:
 
     @classmethod
     def of_folder(cls, folder: RunFolder, trained_on: Callable[[], ImageSet]) -> "TrainingResult":
-        """Read the result of a run that is over.
+        """Read the result of a run from its folder.
 
         Args:
             folder: The run folder.
-            trained_on: Lists the images that it was trained on.
+            trained_on: Returns the images that it was trained on.
         """
         written = folder.read_metrics()
         return cls(
@@ -63,7 +63,7 @@ class TrainingResult:
             images: A folder, paths of image files, or uint8 pixels `[num_images, height, width, 3]`.
 
         Returns:
-            Float32 `[num_images, dim]`; L2-normalised unless the recipe says otherwise.
+            `[num_images, dim]` float32, L2-normalised unless the recipe says otherwise.
 
         Raises:
             UserError: If the images cannot be used, or there is no SavedModel.
@@ -71,14 +71,14 @@ class TrainingResult:
         return embed_with_saved_model(self._embedder, as_image_set(images))
 
     def search(self, images: GivenImages, *, k: int = 10) -> list[list[Match]]:
-        """Find the training images that look most like each query. For a gallery that lasts, see `stml_tf.Gallery`.
+        """Find the training images nearest to each query. For a gallery on disk, see `stml_tf.Gallery`.
 
         Args:
             images: The queries, as for `embed`.
-            k: How many to find.
+            k: Number of matches for each query.
 
         Returns:
-            Per query its k matches, nearest first. The path of a match that is not a file is its place, `image 17`.
+            The k matches of each query, nearest first. The path of a match that is not a file is like `image 17`.
 
         Raises:
             UserError: If the queries cannot be used, or there is no SavedModel.

@@ -1,4 +1,4 @@
-"""A run is resumed on the images that it started with: its neighbours and batches are kept as their positions."""
+"""The record of a run's images, as a run can only be resumed on those: batches are positions among them."""
 
 import hashlib
 
@@ -10,19 +10,19 @@ from stml_tf.runs.folder import RunFolder
 
 
 def require_same_images(folder: RunFolder, catalog: Catalog, *, resume: bool, progress: Progress) -> str:
-    """Record in `images.json` which images a run is made with; where it is resumed, compare them with what is there.
+    """Record the images of a run in `images.json`; if it is resumed, compare them with the record.
 
     Args:
-        folder: Of the run, open.
-        catalog: Its images, before any is left out.
+        folder: The run folder, open.
+        catalog: The images, before any is left out.
         resume: Whether the run is resumed.
         progress: See `fingerprint`.
 
     Returns:
-        A checksum of all of it, by which workers can tell whether they see the same images.
+        A checksum of the record, by which workers tell whether they see the same images.
 
     Raises:
-        UserError: If the run started with other images; the message names them.
+        UserError: If the run started with other images, which the message names.
     """
     now = fingerprint(catalog, progress=progress)
     file = folder.path / "images.json"
@@ -39,7 +39,7 @@ def require_same_images(folder: RunFolder, catalog: Catalog, *, resume: bool, pr
 
 
 def test_classes_of(folder: RunFolder) -> str | None:
-    """The checksum of the names of a run's test classes; None where it has none, or kept no record."""
+    """Return the checksum of the names of a run's test classes; None if it has none, or no record."""
     file = folder.path / "images.json"
     classes = read_json(file)["sets"].get("test", {}).get("classes", []) if file.exists() else []
     known = [name for name in classes if name is not None]

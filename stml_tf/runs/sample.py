@@ -1,4 +1,4 @@
-"""Two random views of some of a run's training images, drawn once: what is told without labels is told of these."""
+"""Two random views of some of a run's training images, drawn once, for measurements without labels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,19 +16,19 @@ _BATCH = 50
 
 
 def sample_size(run: Run) -> int:
-    """Return how many images the sample of a run holds."""
+    """Return the number of images in the sample of a run."""
     return min(len(run.data.images), LARGEST)
 
 
 def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
-    """Embed both views of the sample, the same at every call.
+    """Embed both views of the sample, which are the same at every call.
 
     Args:
         run: The run.
-        network: From preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
+        network: A function from preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
 
     Returns:
-        Float32 `[2, sample_size(run), dim]`, not normalised.
+        `[2, sample_size(run), dim]` float32, not normalised.
     """
     recipe, size = run.recipe, sample_size(run)
     random = np.random.default_rng(recipe.seed)

@@ -1,4 +1,4 @@
-"""From a recipe to a trained, measured and exported network. Reads from top to bottom."""
+"""Training from end to end: from a recipe to a trained, measured and exported network."""
 
 import os
 from collections.abc import Mapping
@@ -42,37 +42,37 @@ def train(
     dry_run: bool = False,
     console: Console | None = None,
 ) -> TrainingResult:
-    """Train, measure and export what a recipe says.
+    """Train a network as a recipe says, measure it and export it.
 
-    With `TF_CONFIG` in the environment this is one of several workers, which share the work and the folders; the first
-    of them prints and writes.
+    With `TF_CONFIG` in the environment, this process is one of several workers that share the work and the folders; the
+    first of them prints and writes.
 
     Args:
-        recipe: What to do: what `load_recipe` returns, or what it takes.
-        backbone: In place of `model.backbone`: a functional or sequential model from RGB images of 0 to 255,
-            `[batch, height, width, 3]`, to feature maps or to vectors. A copy of it is trained.
-        loss: In place of `supervision.loss`: a callable of labels `[batch]` and embeddings `[batch, dim]` that returns
-            a scalar.
-        images: In place of `data`: a folder, a list of paths or uint8 pixels `[num_images, height, width, 3]` to train
-            on without labels; or a `Catalog`, which may have labels and test images.
-        data_dir: Where the recipe's data paths start from.
-        download: Let TensorFlow Datasets download what is not there.
-        run_dir: Folder of the run; `runs/NAME` by default.
-        saved_models: Where the SavedModel goes, under the recipe's name.
-        overwrite: Replace a run that is in the folder.
-        resume: Resume a run that is in the folder from its last checkpoint; without one, start it.
-        dry_run: Take one step on a few images, write nothing.
+        recipe: The recipe, or anything that `load_recipe` takes.
+        backbone: Replaces `model.backbone`: a functional or sequential model from RGB images
+            `[batch, height, width, 3]`, 0 to 255, to feature maps or vectors. A copy of it is trained.
+        loss: Replaces `supervision.loss`: a callable of labels `[batch]` and embeddings `[batch, dim]` that returns a
+            scalar.
+        images: Replaces `data`: a folder, a list of paths or pixels `[num_images, height, width, 3]` uint8 to train on
+            without labels; or a `Catalog`, which may have labels and test images.
+        data_dir: Folder that the recipe's data paths start from.
+        download: Whether TensorFlow Datasets may download missing data.
+        run_dir: The run folder; `runs/NAME` by default.
+        saved_models: Folder of the SavedModel, which is named after the recipe.
+        overwrite: Whether to replace a run in the folder.
+        resume: Whether to resume a run in the folder from its last checkpoint; without a checkpoint, it starts.
+        dry_run: Whether to take only one step on a few images, and write nothing.
         console: Where to print; the terminal by default.
 
     Returns:
-        The result: metrics, history, run folder, SavedModel, and functions to embed and search images.
+        The result: metrics, history, run folder, SavedModel, and methods to embed and search images.
 
     Raises:
-        UserError: If the run folder holds something or its run has another recipe, the data are missing, too few or
-            unreadable, the devices are not there or cannot divide a batch evenly, or what is given cannot be used.
+        UserError: If the run folder is in use or its run has another recipe, the data are missing, too few or
+            unreadable, the devices do not exist or cannot divide a batch evenly, or an argument cannot be used.
         DryRunStopped: If a dry run would have to extract or download the data first.
-        TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
-        TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
+        TrainingStopped: If the loss is no longer finite, or a checkpoint cannot be written.
+        TrainingInterrupted: If SIGTERM or Ctrl-C stopped the run after a checkpoint was written.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     in_memory = None if is_folder(images) else images
@@ -105,12 +105,12 @@ def train_recipe(
     export: bool = True,
     watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train, measure and export what a recipe names; see `train`.
+    """Train, measure and export a recipe whose parts all have names; see `train` for the other arguments.
 
     Args:
-        catalog: The recipe's own data, where they have been opened already.
-        export: False leaves the SavedModel out.
-        watch: Is called when an epoch is over, see `fit`.
+        catalog: The recipe's data, if they have been opened already.
+        export: Whether to export a SavedModel.
+        watch: Called at the end of each epoch; see `fit`.
     """
     console = console or Console(quiet=not is_chief())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
@@ -136,7 +136,7 @@ def train_recipe(
     results = dict(free)
     if run.test:
         before = embeddings_before(run)
-        # Test images that cannot be measured are found out now; pixels can wait until training is over.
+        # Fail now, not after training, if test images cannot be measured. Pixels can wait until the end.
         results["before_training"] = retrieval(recipe, before, run.test, run.num_queries)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:

@@ -1,4 +1,4 @@
-"""What a method learns from: images, the labels it is shown, and how the images meet in batches."""
+"""The training data of a method: images, the labels it may see, and how batches are drawn."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from stml_tf.recipe.recipe import Recipe
 
 
 class TrainingData(NamedTuple):
-    """What `training_data` returns.
+    """The training data of a run.
 
     Attributes:
-        images: All images that are trained on. What labels they have serve for monitoring alone.
-        batches: How they meet, by their place in `images`.
-        searched: Those among which neighbours are found.
-        labels: `[len(images)]` int64, for methods that learn from labels: classes from 0 on, -1 where it is not known.
-        num_classes: How many classes these are.
+        images: All images to train on. Labels that they have only serve for monitoring.
+        batches: The batches, as indices into `images`.
+        searched: The images among which neighbours are found.
+        labels: `[len(images)]` int64, for methods that learn from labels: classes from 0 on, -1 if unknown.
+        num_classes: Number of these classes.
     """
 
     images: ImageSet
@@ -32,15 +32,19 @@ class TrainingData(NamedTuple):
 
 
 def training_data(recipe: Recipe, catalog: Catalog) -> TrainingData:
-    """Choose from a catalog what the recipe's method learns from.
+    """Select what the recipe's method learns from.
 
-    The methods without labels learn from all training images, labelled or not; supervised from the labelled ones;
-    semi_supervised from both. All take as many steps an epoch as all training images fill batches, so that one recipe
-    compares them.
+    Methods without labels learn from all training images, labelled or not; supervised learns from the labelled ones,
+    semi_supervised from both. An epoch of each has as many steps as all training images fill batches, so that they can
+    be compared.
+
+    Args:
+        recipe: The recipe.
+        catalog: The data.
 
     Raises:
-        ValueError: If the training images have no labels, or there are no unlabelled ones, where the method needs
-            them; or if there are too few of them, or of classes, for a batch.
+        UserError: If the method needs labelled or unlabelled images and there are none, or there are too few images or
+            classes for a batch.
     """
     settings = {"num_neighbors": recipe.sampling.num_neighbors, "coverage": recipe.sampling.coverage}
     labeled, unlabeled = catalog.train, catalog.unlabeled

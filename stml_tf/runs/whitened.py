@@ -1,7 +1,7 @@
-"""What a pretrained network gives without training: frozen features and their whitening, as which its heads start.
+"""What a pretrained network reaches without training: its frozen features and their whitening, which starts its heads.
 
-Labels play no part: the whitening is fitted on the training images, and its dimension and power are those under which
-two views of an image find each other best.
+No labels are used: the whitening is fitted to the training images, and its dimension and power are chosen by how well
+two views of an image find each other.
 """
 
 import numpy as np
@@ -20,9 +20,12 @@ from stml_tf.runs.sample import embed_sample
 
 
 def fit_whitening_of(run: Run) -> Whitening:
-    """Fit a whitening to the features of a run's network as it is: before its first step, those of the frozen one.
+    """Fit a whitening to the features of a run's network before its first step.
 
-    It has at most `model.embedding_dim` dimensions. A run that is resumed remembers it.
+    It has at most `model.embedding_dim` dimensions. A resumed run remembers it.
+
+    Args:
+        run: The run, before its first step or resumed.
 
     Raises:
         UserError: If there are too few images, or they all have the same features.
@@ -32,10 +35,13 @@ def fit_whitening_of(run: Run) -> Whitening:
 
 
 def start_heads(run: Run) -> None:
-    """Start both heads of a run's student as the whitening of its training images' features, if the recipe says so.
+    """Initialise both heads of a run's student with the whitening of its features, if the recipe says so.
+
+    Args:
+        run: The run, before its first step; its student and teacher are changed.
 
     Raises:
-        UserError: As `fit_whitening_of` does, or if `model.teacher_dim` is below the dimension of the whitening.
+        UserError: Like `fit_whitening_of`, or if `model.teacher_dim` is below the dimension of the whitening.
     """
     if not run.recipe.starts_whitened or brings_heads(run.recipe.model.weights):
         return
@@ -47,11 +53,14 @@ def start_heads(run: Run) -> None:
 
 
 def measure_free(run: Run) -> dict[str, Metrics]:
-    """Measure what a pretrained network reaches without training; a run that is resumed remembers it.
+    """Measure what a pretrained network reaches without training.
+
+    Args:
+        run: The run, before its first step or resumed.
 
     Returns:
-        The metrics of the frozen features and of the whitened ones, with their dimension under "dim"; empty where the
-        network starts at random, or without test images.
+        The metrics of the frozen features and of the whitened ones, with their dimension under "dim"; empty if the
+        network started at random, or there are no test images.
     """
     if run.recipe.model.weights is None or run.test is None or not run.recipe.has_linear_heads:
         return {}

@@ -165,5 +165,5 @@ def test_a_run_whose_folder_was_deleted_has_no_result(tmp_path, recipe):
     folder = RunFolder(tmp_path / "run")
     folder.open(recipe)
     folder.recipe_file.unlink()
-    with pytest.raises(UserError, match=r"The run folder .*run was deleted while training"):
+    with pytest.raises(UserError, match=r"The run folder .*run was deleted during training"):
         folder.write_metrics({})

@@ -87,10 +87,10 @@ def test_other_images_are_never_measured_in_silence(result):
     assert lines[1].startswith(
         "  keras.Model 'mine' from (None, None, None, 3) to (None, None, None, 8) with 224 param"
     )
-    assert lines[1].endswith("which was given to train(): pass it again, as backbone=...")
+    assert lines[1].endswith("which was passed to train(): pass it again, as backbone=...")
     assert (
         lines[2]
-        == "  mine: 48 training images, 24 test images, which was given to train(): pass it again, as images=..."
+        == "  mine: 48 training images, 24 test images, which was passed to train(): pass it again, as images=..."
     )
     mine = Catalog("mine", GLYPHS.train, GLYPHS.test.take(range(24)))
     assert evaluate(result, backbone=backbone(), images=mine) == pytest.approx(result.metrics, abs=1e-6)
@@ -107,7 +107,7 @@ def test_an_export_needs_what_was_given(result, tmp_path):
     with pytest.raises(UserError, match=r"pass it again, as backbone=\.\.\."):
         export(result, tmp_path)
     exported = export(result, tmp_path, backbone=backbone())
-    with pytest.raises(UserError, match=r"images that were given to train\(\): pass them, as images=\.\.\."):
+    with pytest.raises(UserError, match=r"images that were passed to train\(\): pass them again, as images=\.\.\."):
         export(result, tmp_path, backbone=backbone(), quantize=True)
     metadata = json.loads((exported / "assets.extra" / "metadata.json").read_text())
     assert {(record["kind"], record["name"]) for record in metadata["plugins"]} == {
