@@ -1,4 +1,4 @@
-"""Finds training and test images that look the same: saved again, resized, a little brighter, in another format.
+"""Finds images that look the same: saved again, resized, a little brighter, in another format.
 
 Images are compared as small ones, of which each pixel is the mean of an area. Compression and resizing change such
 means by a level or two; another photograph of the same thing changes them by many.
@@ -17,8 +17,8 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.decoding import UnreadableImageError
 from stml_tf.data.loader import pixels_of
 
-_SIDE = 16  # of the small images by which pairs are proposed
-_LARGER_SIDE = 32  # of those by which a proposed pair is judged
+SIDE = 16  # of the small images by which pairs are proposed
+LARGER_SIDE = 32  # of those by which a proposed pair is judged
 _LEVELS = 3.0  # of 255: root mean square of what saving an image again changes, where it has no contrast
 _SHARE_OF_CONTRAST = 0.1  # further levels where it has some; distinct drawings of one character differ by 0.3 and more
 _CHUNK = 4096
@@ -47,20 +47,20 @@ def near_identical_pairs(
     total = len(train) + len(test)
     small_train = _small(train, on_progress and (lambda done: on_progress(done, total)))
     small_test = _small(test, on_progress and (lambda done: on_progress(len(train) + done, total)))
-    proposed = _nearest(small_train, small_test)
+    proposed = nearest_alike(small_train, small_test)
     return [
         (original, copy)
         for copy, original in proposed
-        if _look_the_same(_shrunk(train, original, _LARGER_SIDE), _shrunk(test, copy, _LARGER_SIDE))
+        if look_the_same(shrunk(pixels_of(train, original), LARGER_SIDE), shrunk(pixels_of(test, copy), LARGER_SIDE))
     ]
 
 
 def _small(images: ImageSet, on_progress: Callable[[int], None] | None) -> dict[int, np.ndarray]:
-    """The small images by position, uint8 `[_SIDE, _SIDE, 3]`, but for those that cannot be decoded."""
+    """The small images by position, uint8 `[SIDE, SIDE, 3]`, but for those that cannot be decoded."""
 
     def read(index: int) -> np.ndarray | None:
         try:
-            return _shrunk(images, index, _SIDE)
+            return shrunk(pixels_of(images, index), SIDE)
         except UnreadableImageError:
             return None
 
@@ -77,7 +77,7 @@ def _small(images: ImageSet, on_progress: Callable[[int], None] | None) -> dict[
     return found
 
 
-def _nearest(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+def nearest_alike(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
     """Each small test image that looks like its nearest small training image, with it, by position."""
     import faiss
 
@@ -89,15 +89,38 @@ def _nearest(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> Itera
         chunk = np.stack([test[copy] for copy in copies[start : start + _CHUNK]])
         _, nearest = faiss.knn(chunk.reshape(len(chunk), -1).astype(np.float32), gallery, 1)
         for copy, small, place in zip(copies[start:], chunk, nearest[:, 0], strict=False):
-            if _look_the_same(train[originals[place]], small):
+            if look_the_same(train[originals[place]], small):
                 yield copy, originals[place]
 
 
-def _shrunk(images: ImageSet, index: int, side: int) -> np.ndarray:
-    """An image of which each pixel is the mean of an area, uint8 `[side, side, 3]`, whatever its shape."""
-    return np.asarray(Image.fromarray(pixels_of(images, index)).resize((side, side), Image.Resampling.BILINEAR))
+def nearest_alike_within(small: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Each small image that looks like one of its two nearest others, with it, by position, the lower one first.
+
+    Of a group of copies every member is in a pair with another one; pairs need not join all of a large group.
+    """
+    import faiss
+
+    if len(small) < 2:
+        return
+    positions = list(small)
+    gallery = np.stack(list(small.values())).reshape(len(small), -1).astype(np.float32)
+    seen = set()
+    for start in range(0, len(positions), _CHUNK):
+        _, nearest = faiss.knn(gallery[start : start + _CHUNK], gallery, min(3, len(positions)))
+        for place, row in enumerate(nearest, start=start):
+            for other in row:
+                pair = tuple(sorted((positions[place], positions[other])))
+                if other != place and pair not in seen and look_the_same(small[pair[0]], small[pair[1]]):
+                    seen.add(pair)
+                    yield pair
 
 
-def _look_the_same(original: np.ndarray, copy: np.ndarray) -> bool:
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Shrink an image to uint8 `[side, side, 3]`, whatever its shape; each pixel is the mean of an area."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def look_the_same(original: np.ndarray, copy: np.ndarray) -> bool:
+    """Whether two small images of one shape differ by no more than saving an image again changes it."""
     difference = original.astype(np.float64) - copy
     return bool(np.sqrt(np.mean(difference**2)) <= _LEVELS + _SHARE_OF_CONTRAST * copy.std())

@@ -379,7 +379,7 @@ def test_what_cannot_be_done_is_one_message_and_leaves_everything_as_it_was(mode
         (["search", gallery, tmp_path / "none.png", "--json"], "none.png is no file"),
         (["search", gallery, query, "--html", new], "has to end in .html or .htm"),
         (["update", gallery, tmp_path / "none"], "there is no"),
-        (["check", images], "is no gallery"),
+        (["check", gallery, "--no-steps"], "--no-steps goes with a recipe or a folder of images, not with a gallery"),
         (["check", damaged], "the gallery is damaged"),
         (["search", gallery, query, "--model", other], "was made by another model"),
         (["add", gallery, query, "--model", images], "is no SavedModel"),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from stml_tf.data.catalog import ImageSet
-from stml_tf.data.near_identical import near_identical_pairs
+from stml_tf.data.near_identical import SIDE, near_identical_pairs, nearest_alike_within, shrunk
 
 
 def photograph(seed):
@@ -71,3 +71,11 @@ def test_progress_is_told_over_both_sets(train):
     told = []
     near_identical_pairs(train, train.take([0, 1]), on_progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 14) for done in range(1, 15)]
+
+
+def test_copies_within_a_set_are_found_and_others_are_not():
+    copies = [photograph(4), photograph(5), photograph(4).resize((60, 45)), photograph(6), photograph(5)]
+    small = {place: shrunk(np.asarray(image), SIDE) for place, image in enumerate(copies)}
+    assert sorted(nearest_alike_within(small)) == [(0, 2), (1, 4)]
+    assert list(nearest_alike_within({7: small[0]})) == list(nearest_alike_within({})) == []
+    assert list(nearest_alike_within({3: small[0], 9: small[2]})) == [(3, 9)]
