@@ -14,8 +14,9 @@ import numpy as np
 
 from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import neighbor_chunks
+from stml_tf.evaluation.query_results import QueryResults
 
-__all__ = ["retrieval_metrics"]
+__all__ = ["query_results", "retrieval_metrics"]
 
 _LARGEST_FULL_KMEANS = 20_000
 
@@ -51,6 +52,25 @@ def retrieval_metrics(
             the embeddings.
         UserError: If a K is below 1, or no query has a match.
     """
+    results = query_results(
+        embeddings,
+        labels,
+        recall_at=recall_at,
+        gallery_embeddings=gallery_embeddings,
+        gallery_labels=gallery_labels,
+    )
+    return with_agreement(results.metrics(), embeddings, labels) if nmi else results.metrics()
+
+
+def query_results(
+    embeddings: Any,
+    labels: Any,
+    *,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    gallery_embeddings: Any = None,
+    gallery_labels: Any = None,
+) -> QueryResults:
+    """Find what each query retrieves. Takes and raises what `retrieval_metrics` does, which averages it."""
     embeddings = np.asarray(embeddings)
     labels = _checked_labels(labels, embeddings, "labels")
     if not recall_at or min(recall_at) < 1:
@@ -72,25 +92,34 @@ def retrieval_metrics(
         )
 
     k = min(max(*recall_at, num_matches.max()), len(candidate_labels) - among_themselves)
-    found = dict.fromkeys(recall_at, 0)
-    r_precision = average_precision = 0.0
+    parts: list[tuple[np.ndarray, ...]] = []
     for rows, _, indices in neighbor_chunks(embeddings, gallery_embeddings, k=k, exclude_self=among_themselves):
         counted = findable[rows]
         correct = candidate_labels[indices[counted]] == labels[rows][counted, None]
-        for recall_k in found:
-            found[recall_k] += int(correct[:, :recall_k].any(axis=1).sum())
+        found = np.stack([correct[:, :recall_k].any(axis=1) for recall_k in recall_at], axis=1)
         relevant = num_matches[rows][counted, None]
         correct &= np.arange(k) < relevant
         precisions = correct.cumsum(axis=1, dtype=np.int32) / np.arange(1, k + 1)
-        r_precision += float((correct / relevant).sum())
-        average_precision += float((precisions * correct / relevant).sum())
+        r_precision = (correct / relevant).sum(axis=1)
+        average_precision = (precisions * correct / relevant).sum(axis=1)
+        parts.append((found, r_precision, average_precision, indices[counted, 0]))
+    found, r_precision, average_precision, nearest = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return QueryResults(
+        recall_at=tuple(recall_at),
+        rows=np.flatnonzero(findable),
+        num_queries=len(labels),
+        found=found,
+        r_precision=r_precision,
+        average_precision=average_precision,
+        nearest=nearest,
+    )
 
-    queries = int(findable.sum())
-    metrics: dict[str, float | int] = {f"recall@{recall_k}": number / queries for recall_k, number in found.items()}
-    metrics |= {"r_precision": r_precision / queries, "map@r": average_precision / queries}
-    if nmi:
-        metrics["nmi"] = _clustering_agreement(embeddings, labels)
-    return metrics | {"queries": queries, "queries_without_match": len(labels) - queries}
+
+def with_agreement(metrics: dict[str, float | int], embeddings: Any, labels: Any) -> dict[str, float | int]:
+    """Add NMI to metrics, before the counts of queries."""
+    counts = {name: metrics[name] for name in ("queries", "queries_without_match")}
+    others = {name: value for name, value in metrics.items() if name not in counts}
+    return {**others, "nmi": _clustering_agreement(np.asarray(embeddings), np.asarray(labels)), **counts}
 
 
 def _checked_labels(labels: Any, embeddings: np.ndarray, name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.image_files import counted
+from stml_tf.evaluation.result_rows import best_of, label_of
 
 __all__ = [
     "best_of",
@@ -107,27 +108,6 @@ def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, An
         return {"epochs": epochs}
     best = max(measured, key=lambda epoch: epoch["recall@1"])
     return {"best_epoch": {**best, "chosen_on": "test classes"}, "epochs": epochs}
-
-
-# The rows of a run's results. Any other row is shown under its own name.
-_LABELS = {
-    "raw_pixels": "raw pixels",
-    "frozen_features": "frozen features",
-    "whitened_features": "frozen, whitened to {dim}",
-    "before_training": "before training",
-    "after_training": "after training",
-    "as_exported": "as exported",
-}
-
-
-def label_of(row: str, metrics: Mapping[str, float]) -> str:
-    """Return the label of a row of `metrics.json`, such as "after training" for "after_training"."""
-    return _LABELS[row].format(dim=metrics.get("dim")) if row in _LABELS else row
-
-
-def best_of(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the key of the row with the highest MAP@R."""
-    return max(rows, key=lambda name: rows[name]["map@r"])
 
 
 def compared_with_free(reached: Mapping[str, float], free: Mapping[str, Mapping[str, float]]) -> Text:
