@@ -24,13 +24,11 @@ class HealthCallback(keras.callbacks.Callback):
         last: What it returned after the epoch before; None where that is not known.
         remember: Is called with the number of complete epochs and what `embed_views` returned then.
         pretrained: Whether the start is worth something, so that falling below it is a finding.
-        stop_when_collapsed: Whether to stop a run that has been collapsing for two epochs.
 
     Attributes:
         verdict: What the health of the last epoch says, beside all before.
-
-    Raises:
-        TrainingRuined: If the embedding collapses.
+        before: The health before training.
+        epochs_collapsing: For how many epochs the run has been collapsing.
     """
 
     def __init__(
@@ -41,18 +39,25 @@ class HealthCallback(keras.callbacks.Callback):
         last: np.ndarray | None = None,
         remember: Callable[[int, np.ndarray], None] = lambda epoch, views: None,
         pretrained: bool = False,
-        stop_when_collapsed: bool = True,
     ) -> None:
         super().__init__()
         self.embed_views = embed_views
         self.start = start
         self.remember = remember
         self.pretrained = pretrained
-        self.stop_when_collapsed = stop_when_collapsed
         self.verdict = Verdict.HEALTHY
+        self.epochs_collapsing = 0
         self._last = last
         self._history = [measure_health(start)]
-        self._collapsing = 0
+
+    @property
+    def before(self) -> Health:
+        return self._history[0]
+
+    @property
+    def now(self) -> Health:
+        """The health of the last epoch."""
+        return self._history[-1]
 
     def go_on(self, history: Sequence[Mapping[str, float | None]]) -> None:
         """Take up what the complete epochs of a run logged, before it is resumed."""
@@ -72,16 +77,37 @@ class HealthCallback(keras.callbacks.Callback):
         if logs is not None:
             logs[SCORE] = health.score
             logs.update({f"{_PREFIX}{name}": value for name, value in asdict(health).items() if value is not None})
-        if self.stop_when_collapsed and self._collapsing >= _PATIENCE:
-            raise TrainingRuined(
-                f"Training stopped after epoch {epoch + 1}, as the embedding collapses: images look alike to the "
-                f"network (mean cosine {health.cosine_mean:.2f}, effective rank {health.effective_rank:.1f}, "
-                f"{self._history[0].effective_rank:.1f} before training; two views of an image find each other in "
-                f"{health.view_agreement:.0%} of cases). Nothing was exported. Lower optimizer.learning_rate, raise "
-                "loss.sigma, or set teacher.center; or continue regardless with training.stop_when_collapsed=false."
-            )
 
     def _judge(self, health: Health) -> None:
         self._history.append(health)
         self.verdict = verdict(self._history, frozen=self._history[0] if self.pretrained else None)
-        self._collapsing = self._collapsing + 1 if self.verdict is Verdict.COLLAPSING else 0
+        self.epochs_collapsing = self.epochs_collapsing + 1 if self.verdict is Verdict.COLLAPSING else 0
+
+
+class StopWhenCollapsed(keras.callbacks.Callback):
+    """Stops a run that has been collapsing for two epochs.
+
+    Stands behind what shows and records an epoch, so that its last one is told, and before what keeps the network.
+
+    Args:
+        health: Watches the run.
+
+    Raises:
+        TrainingRuined: If the embedding collapses.
+    """
+
+    def __init__(self, health: HealthCallback) -> None:
+        super().__init__()
+        self.health = health
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.health.epochs_collapsing < _PATIENCE:
+            return
+        now = self.health.now
+        raise TrainingRuined(
+            f"Training stopped after epoch {epoch + 1}, as the embedding collapses: images look alike to the "
+            f"network (mean cosine {now.cosine_mean:.2f}, effective rank {now.effective_rank:.1f}, "
+            f"{self.health.before.effective_rank:.1f} before training; two views of an image find each other in "
+            f"{now.view_agreement:.0%} of cases). Nothing was exported. Lower optimizer.learning_rate, raise "
+            "loss.sigma, or set teacher.center; or continue regardless with training.stop_when_collapsed=false."
+        )

@@ -8,14 +8,17 @@ import keras
 
 from stml_tf.distribution.devices import distribute_batches, sum_over_workers
 from stml_tf.distribution.workers import is_chief, worker
-from stml_tf.fitting.callbacks import MeasureCallback, StopOnNonFinite
+from stml_tf.fitting.callbacks import MeasureCallback, StopOnNonFinite, TrainingStopped
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
-from stml_tf.fitting.health_callback import SCORE, HealthCallback
+from stml_tf.fitting.health_callback import SCORE, HealthCallback, StopWhenCollapsed
+from stml_tf.fitting.record_callback import RecordCallback
 from stml_tf.fitting.resumable_fit import fit_from
+from stml_tf.fitting.speed_callback import SpeedCallback
 from stml_tf.fitting.stop_signals import StopSignals
 from stml_tf.monitoring import ProgressCallback, Summaries, TensorBoardScalars, say
-from stml_tf.runs.health import health_callback
+from stml_tf.runs.health import health_callback, stops_when_collapsed
+from stml_tf.runs.history import write_history
 from stml_tf.runs.measure import measure_epoch
 from stml_tf.runs.prepare import Run
 
@@ -43,6 +46,7 @@ def keep_as_it_is(run: Run) -> History:
         Checkpoints(run.folder.checkpoints).save(
             run.model, epoch=0, step=0, metrics={}, extra={"history": [], "num_classes": run.data.num_classes}
         )
+        write_history(run, None, [])
     return []
 
 
@@ -84,18 +88,24 @@ def fit(
     progress = ProgressCallback(
         images_per_batch=run.data.batches.batch_size, display=run.display, verdict=lambda: health and health.verdict
     )
-    with stop, progress:
-        fit_from(
-            run.model,
-            partial(_own_batches, run),
-            epoch=checkpoints.epoch,
-            first_batch=checkpoints.batch,
-            epochs=run.recipe.training.epochs,
-            callbacks=[
-                *_in_order(run, health, TensorBoardScalars(summaries), progress, checkpoints),
-                *([_Watched(watch)] if watch else []),
-            ],
-        )
+    record = RecordCallback(partial(write_history, run, health), epochs=checkpoints.history)
+    record.write(record.epochs)
+    try:
+        with stop, progress:
+            fit_from(
+                run.model,
+                partial(_own_batches, run),
+                epoch=checkpoints.epoch,
+                first_batch=checkpoints.batch,
+                epochs=run.recipe.training.epochs,
+                callbacks=[
+                    *_in_order(run, health, TensorBoardScalars(summaries), progress, record, checkpoints),
+                    *([_Watched(watch)] if watch else []),
+                ],
+            )
+    except TrainingStopped as stopped:
+        write_history(run, health, record.epochs, stopped=str(stopped))
+        raise
     if keeps_best and (best := store.best()):
         store.restore(run.model, best)
         say(run.console, f"The network of epoch {best.epoch} is kept: its health, {best.metrics[SCORE]:.3f}, was best.")
@@ -112,16 +122,21 @@ def _in_order(
     health: HealthCallback | None,
     scalars: TensorBoardScalars,
     progress: ProgressCallback,
+    record: RecordCallback,
     checkpoints: CheckpointCallback,
 ) -> list[keras.callbacks.Callback]:
     """Put the callbacks into the order in which they are called at each step and epoch."""
+    stop_when_collapsed = [StopWhenCollapsed(health)] if health and stops_when_collapsed(run) else []
     return [
-        StopOnNonFinite(),  # first: a run that has diverged must not be measured, shown or kept
+        SpeedCallback(images_per_batch=run.data.batches.batch_size),  # before everything that takes time
+        StopOnNonFinite(),  # a run that has diverged must not be measured, shown or kept
         run.neighbors,  # before anything asks which batches the epoch has
         MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the next ones read
         *([health] if health else []),  # likewise
         scalars,
         progress,
+        record,
+        *stop_when_collapsed,  # after what tells of an epoch, before what keeps its network
         checkpoints,  # last: a checkpoint means that the epoch is complete, and a signal to stop ends the run here
     ]
 

@@ -41,6 +41,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.json"
         self.picture = self.path / "retrieval.png"
         self.plugins_file = self.path / "plugins.json"
+        self.report = self.path / "report.html"
 
     def check(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
         """Refuse a folder in which a run must not start or resume.
@@ -169,6 +170,43 @@ class RunFolder:
     def _of_epoch(self, name: str, epoch: int) -> Path:
         return self.path / f"{name}_{'even' if epoch % 2 == 0 else 'odd'}.npz"
 
+    def keep_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON object to `NAME.json`, with its checksum; one that is there is replaced."""
+        if self.write:
+            write_json(self.path / f"{name}.json", dict(content))
+
+    def kept_json(self, name: str) -> dict[str, Any] | None:
+        """Return what `keep_json` wrote; None if it did not.
+
+        Raises:
+            DamagedError: If the file is not what was written.
+        """
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else None
+
+    def keep_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write arrays to `NAME.npz`, with a checksum; a file that is there is replaced."""
+        if self.write:
+            with write_file(self.path / f"{name}.npz", sealed=True) as file:
+                np.savez(file, **arrays)
+
+    def kept_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return what `keep_arrays` wrote; None if it did not.
+
+        Raises:
+            DamagedError: If the file is not what was written.
+        """
+        path = self.path / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(require_seal(path)) as kept:
+            return dict(kept)
+
+    def write_report(self, page: str) -> None:
+        """Write `report.html`."""
+        if self.write:
+            write_bytes(self.report, page.encode())
+
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, the last file of a run, whose presence means that the run is over.
 
@@ -203,8 +241,9 @@ class RunFolder:
         delete_known(self.tensorboard, ("events.out.tfevents.*",))
         remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
         lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt", "leaks.txt")
+        shown = ("history.json", "queries.npz", "evidence.json", self.report.name)
         own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file)
-        delete_known(self.path, (*lists, *(file.name for file in own)))
+        delete_known(self.path, (*lists, *shown, *(file.name for file in own)))
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (

@@ -25,5 +25,9 @@ def health_callback(run: Run, *, epochs_done: int = 0) -> HealthCallback | None:
         last=run.folder.recall_epoch("health_last", epochs_done),
         remember=partial(run.folder.remember_epoch, "health_last"),
         pretrained=run.recipe.model.weights is not None,
-        stop_when_collapsed=run.recipe.training.stop_when_collapsed and sample_size(run) >= _FEWEST_TO_STOP,
     )
+
+
+def stops_when_collapsed(run: Run) -> bool:
+    """Return whether a run that collapses is stopped: if its recipe says so, and its sample is large enough to tell."""
+    return run.recipe.training.stop_when_collapsed and sample_size(run) >= _FEWEST_TO_STOP

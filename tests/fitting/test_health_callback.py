@@ -4,7 +4,7 @@ import pytest
 
 from stml_tf.evaluation.health import Verdict
 from stml_tf.fitting.callbacks import TrainingStopped
-from stml_tf.fitting.health_callback import HealthCallback
+from stml_tf.fitting.health_callback import HealthCallback, StopWhenCollapsed
 
 
 def views(random, *, spread=1.0, images=40, dim=8):
@@ -13,14 +13,15 @@ def views(random, *, spread=1.0, images=40, dim=8):
     return np.stack([centers + 0.05 * random.normal(size=(images, dim)) for _ in range(2)])
 
 
-def fit(callback, epochs, history):
+def fit(callback, epochs, history, stop=False):
     class Remember(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             history.append(dict(logs))
 
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=epochs, verbose=0, callbacks=[callback, Remember()])
+    callbacks = [callback, Remember(), *([StopWhenCollapsed(callback)] if stop else [])]
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=epochs, verbose=0, callbacks=callbacks)
 
 
 def test_a_steady_embedding_is_healthy_and_keeps_its_neighbours(random):
@@ -35,18 +36,19 @@ def test_a_steady_embedding_is_healthy_and_keeps_its_neighbours(random):
     )
 
 
-def test_a_collapse_stops_the_run_after_its_second_epoch_and_says_what_to_do(random):
-    callback = HealthCallback(lambda: views(random, spread=0.0), start=views(random))
+def test_a_collapse_stops_the_run_after_its_second_epoch_is_told_and_says_what_to_do(random):
+    callback, history = HealthCallback(lambda: views(random, spread=0.0), start=views(random)), []
     with pytest.raises(
         TrainingStopped, match=r"after epoch 2, as the embedding collapses.*Nothing was exported. Lower"
     ):
-        fit(callback, 5, [])
+        fit(callback, 5, history, stop=True)
     assert callback.verdict is Verdict.COLLAPSING
+    assert len(history) == 2
 
 
 def test_a_collapse_goes_on_where_that_is_asked_for(random):
     history = []
-    fit(HealthCallback(lambda: views(random, spread=0.0), start=views(random), stop_when_collapsed=False), 4, history)
+    fit(HealthCallback(lambda: views(random, spread=0.0), start=views(random)), 4, history)
     assert len(history) == 4
 
 
@@ -65,9 +67,7 @@ def test_a_resumed_run_judges_as_one_that_never_stopped(random):
     kept, history = {}, []
 
     def callback(embedded, **options):
-        return HealthCallback(
-            lambda: embedded.pop(0), start=start, remember=kept.__setitem__, stop_when_collapsed=False, **options
-        )
+        return HealthCallback(lambda: embedded.pop(0), start=start, remember=kept.__setitem__, **options)
 
     whole = callback(list(epochs))
     fit(whole, 3, history)
