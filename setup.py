@@ -37,7 +37,7 @@ setup(
         "pillow>=10.3",
         "matplotlib>=3.8",
         "fonttools>=4.43",
-        "scikit-learn>=1.4",
+        "scikit-learn>=1.5",
         "scipy>=1.11",
         "faiss-cpu>=1.8",
         "h5py>=3.11",

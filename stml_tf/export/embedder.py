@@ -126,7 +126,7 @@ class Embedder:
         )
 
     def _batches(self, images: Sequence[Source]) -> Iterator[tuple[list[int], np.ndarray | UnreadableImageError]]:
-        """Let images of one size wait for each other until there is a batch or memory is needed."""
+        """Images of one size, waiting for each other until there is a batch or memory is needed."""
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
         waiting_bytes = 0
         for index, pixels in enumerate(_decoded(images, self.decoding)):
@@ -154,7 +154,7 @@ def _stacked(batch: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray
 
 
 def _decoded(images: Iterable[Source], decoding: Decoding) -> Iterator[np.ndarray | UnreadableImageError]:
-    """Decode images in threads, in order; the larger the largest so far, the fewer ahead."""
+    """Images decoded in threads, in order; the larger the largest so far, the fewer are decoded ahead."""
     threads = min(os.cpu_count() or 1, 16)
     ahead: deque[Future[np.ndarray | UnreadableImageError]] = deque()
     largest = 0
@@ -181,7 +181,7 @@ def _read(image: Source, decoding: Decoding) -> np.ndarray | UnreadableImageErro
 
 
 def _decoding(saved_model: Path) -> Decoding:
-    """Read how the model was told to decode; a model that does not say so was exported with the defaults."""
+    """How the model was told to decode; a model that does not say so was exported with the defaults."""
     file = saved_model / "assets.extra" / "metadata.json"
     metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return Decoding(

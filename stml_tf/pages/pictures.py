@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 LARGE, SMALL = 384, 192
 _MOST_LARGE = 120
@@ -91,8 +91,7 @@ def sprite(pictures: Sequence[np.ndarray], *, side: int) -> bytes:
     whole = Image.new("RGB", (columns * side, rows * side), (128, 128, 128))
     for place, pixels in enumerate(pictures):
         left, top = place % columns * side, place // columns * side
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        image.thumbnail((side, side))
+        image = ImageOps.contain(Image.fromarray(np.ascontiguousarray(pixels)), (side, side))
         whole.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
     content = io.BytesIO()
     whole.save(content, "JPEG", quality=70)

@@ -1,15 +1,33 @@
 """Measurements of a run: retrieval among its test images, and agreement of its pseudo labels with classes."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.evaluation import query_gallery_metrics, raw_pixels
+from stml_tf.evaluation.metrics import with_agreement
+from stml_tf.evaluation.query_gallery import query_gallery_results
+from stml_tf.evaluation.query_results import QueryResults
 from stml_tf.monitoring import mean_agreement
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.embed import embed_images, fixed_views
 from stml_tf.runs.prepare import Run
 
 Metrics = dict[str, float | int]
+
+
+class Measured(NamedTuple):
+    """What `measured` returns.
+
+    Attributes:
+        metrics: Of all queries, what `retrieval_metrics` returns.
+        queries: What each of them found.
+    """
+
+    metrics: Metrics
+    queries: QueryResults
+
 
 AGREEMENT_BATCHES = 3
 
@@ -32,6 +50,22 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
     )
 
 
+def measured(run: Run, embeddings: np.ndarray, **facts: int) -> Measured:
+    """Measure retrieval among a run's test images.
+
+    Args:
+        run: The run.
+        embeddings: `[num_test_images, dim]`.
+        **facts: What the metrics should say beside.
+    """
+    evaluation, labels = run.recipe.evaluation, run.test.labels
+    queries = query_gallery_results(embeddings, labels, num_queries=run.num_queries, recall_at=evaluation.recall_at)
+    metrics = queries.metrics()
+    if evaluation.nmi:
+        metrics = with_agreement(metrics, embeddings[: run.num_queries], labels[: run.num_queries])
+    return Measured({**facts, **metrics}, queries)
+
+
 def embed_test_images(run: Run) -> np.ndarray:
     """Embed a run's test images with its student as it is now; returns `[num_images, dim]` float32."""
     with run.display.doing("embedding test images", len(run.test)) as work:
@@ -44,11 +78,11 @@ def embed_test_images(run: Run) -> np.ndarray:
         )
 
 
-def measure_pixels(run: Run) -> Metrics:
+def measure_pixels(run: Run) -> Measured:
     """Measure retrieval by the raw pixels of a run's test images, without any network."""
     with run.display.doing("comparing the pixels of test images", len(run.test)) as work:
         pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test), on_progress=work)
-    return retrieval(run.recipe, pixels, run.test, run.num_queries)
+    return measured(run, pixels)
 
 
 def embeddings_before(run: Run) -> np.ndarray:

@@ -18,6 +18,7 @@ from stml_tf.monitoring import (
 )
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.fit import History
+from stml_tf.runs.page import write_page
 from stml_tf.runs.prepare import Run
 
 Results = dict[str, dict[str, float | int]]
@@ -76,8 +77,10 @@ def report(run: Run, results: Results, history: History, saved_model: Path | Non
             **({"saved_model": str(saved_model.absolute())} if saved_model else {}),
         }
     )
+    write_page(folder)
     picture = f"{folder.picture}  (queries and their neighbours before and after)"
     made = {
+        "Report": f"{folder.report}  (open it in a browser)",
         "Run folder": f"{folder.path}  (recipe.json, metrics.json, checkpoints/, tensorboard/)",
         **({"Picture": picture} if run.test else {}),
         **({"SavedModel": saved_model} if saved_model else {}),

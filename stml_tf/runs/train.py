@@ -11,15 +11,18 @@ from rich.console import Console
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.given import GivenImages
 from stml_tf.distribution.workers import is_chief
+from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 from stml_tf.monitoring import Summaries, say
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
+from stml_tf.runs.evidence import sample_training_images
 from stml_tf.runs.export import export_student
 from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, keep_as_it_is, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
-from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, retrieval
+from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, measured
+from stml_tf.runs.page import keep_evidence, leave_page_of_what_was_stopped
 from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, reached, report
 from stml_tf.runs.result import TrainingResult
@@ -137,22 +140,27 @@ def train_recipe(
     if run.test:
         before = embeddings_before(run)
         # Fail now, not after training, if test images cannot be measured. Pixels can wait until the end.
-        results["before_training"] = retrieval(recipe, before, run.test, run.num_queries)
+        results["before_training"] = measured(run, before)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     if checkpoint is None:
         summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    history = fit(run, summaries, resume_from=checkpoint, watch=watch) if recipe.trains else keep_as_it_is(run)
+    try:
+        history = fit(run, summaries, resume_from=checkpoint, watch=watch) if recipe.trains else keep_as_it_is(run)
+    except (TrainingStopped, TrainingInterrupted):
+        leave_page_of_what_was_stopped(run)
+        raise
 
-    after = embed_test_images(run) if run.test else None  # the last work that workers share
+    after = embed_test_images(run) if run.test else None
+    sample = sample_training_images(run)  # the last work that workers share
     if is_chief():
         if run.test:
             if recipe.model.weights is None:
                 results = {"raw_pixels": measure_pixels(run), **results}
-            results[reached(recipe)] = retrieval(recipe, after, run.test, run.num_queries)
+            results[reached(recipe)] = measured(run, after)
             with run.display.doing("drawing queries and their neighbours"):
                 draw_retrieval(run, summaries, before=before, after=after)
         summaries.close()
-        metrics = results.get(reached(recipe), {})
+        metrics = {row: each.metrics for row, each in results.items()}
         saved_model = None
         if export:
             with run.display.doing("writing the SavedModel"):
@@ -160,9 +168,11 @@ def train_recipe(
                     recipe,
                     run.model.student,
                     saved_models / recipe.name,
-                    metrics,
+                    metrics.get(reached(recipe), {}),
                     test_classes=test_classes_of(run.folder),
                 )
-        report(run, results, history, saved_model, free=free)
+        with run.display.doing("looking at images for the report"):
+            keep_evidence(run, sample, test_embeddings=after, results=results)
+        report(run, metrics, history, saved_model, free={row: metrics[row] for row in free})
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -14,7 +14,7 @@ from stml_tf.models.parts import auxiliary_network
 from stml_tf.models.student import brings_heads
 from stml_tf.models.whitening import DIMS, Whitening, choose_whitening
 from stml_tf.runs.embed import embed_images, feature_network
-from stml_tf.runs.measure import Metrics, retrieval
+from stml_tf.runs.measure import Measured, measured
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import embed_sample
 
@@ -52,25 +52,22 @@ def start_heads(run: Run) -> None:
         update_teacher(run.model.teacher, auxiliary_network(student), momentum=0.0)
 
 
-def measure_free(run: Run) -> dict[str, Metrics]:
+def measure_free(run: Run) -> dict[str, Measured]:
     """Measure what a pretrained network reaches without training.
 
     Args:
         run: The run, before its first step or resumed.
 
     Returns:
-        The metrics of the frozen features and of the whitened ones, with their dimension under "dim"; empty if the
-        network started at random, or there are no test images.
+        What was measured of the frozen features and of the whitened ones, with their dimension under "dim"; empty if
+        the network started at random, or there are no test images.
     """
     if run.recipe.model.weights is None or run.test is None or not run.recipe.has_linear_heads:
         return {}
     frozen = run.folder.remember("frozen_features", lambda: _features(run, run.test))
     whitening = fit_whitening_of(run)
     rows = {"frozen_features": frozen, "whitened_features": whitening(frozen)}
-    return {
-        name: {"dim": features.shape[1], **retrieval(run.recipe, l2_normalized(features), run.test, run.num_queries)}
-        for name, features in rows.items()
-    }
+    return {name: measured(run, l2_normalized(features), dim=features.shape[1]) for name, features in rows.items()}
 
 
 def _chosen(run: Run) -> Whitening:

@@ -20,6 +20,8 @@ from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, Trai
 from stml_tf.fitting.checkpoints import Checkpoints
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs import fit
+from stml_tf.runs.record import read_run
+from tests.pages.rules import assert_keeps_the_rules, read
 
 SMALL = (
     "data.num_classes=16",
@@ -94,6 +96,26 @@ def test_a_run_leaves_recipe_checkpoints_logs_metrics_picture_and_saved_model(fi
     assert metrics["after_training"]["recall@1"] == pytest.approx(metrics["epochs"][-1]["recall@1"])
     best = metrics["best_epoch"]
     assert best["recall@1"] == max(epoch["recall@1"] for epoch in metrics["epochs"])
+
+
+def test_the_page_of_a_run_tells_what_came_of_it(finished):
+    _, folder, printed = finished
+    assert f"Report      {folder / 'report.html'}" in printed
+    page = (folder / "report.html").read_text()
+    assert_keeps_the_rules(page)
+    text = read(page).text
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert f"{100 * metrics['after_training']['recall@1']:.1f} %" in text
+    assert "48 test images in two dimensions" in text and "Queries that find least" in text
+    assert "All 8 test classes." in text
+    assert "steps an epoch 3" in text
+    record = read_run(folder)
+    assert len(record.healths) == 1 + len(record.epochs) == 3
+    for row, queries in record.queries.items():
+        for name, each in queries.items():
+            assert each.mean() == pytest.approx(metrics[row][name], abs=1e-6)
+    logged = metrics["epochs"][0]
+    assert logged["speed/images_per_second"] > 0 and logged["speed/peak_memory_gb"] > 0.01
 
 
 def test_tensorboard_shows_losses_labels_retrieval_picture_and_recipe(finished):
@@ -253,6 +275,9 @@ def test_a_folder_without_test_images_trains_and_says_so(tmp_path, glyph_folders
     assert "no test images, so the network could not be evaluated" in printed.getvalue()
     assert "raw_pixels" not in json.loads((folder / "metrics.json").read_text())
     assert not (folder / "retrieval.png").exists()
+    text = read((folder / "report.html").read_text()).text
+    assert "There were no test images" in text and "There are no labels: you judge." in text
+    assert "Health, of 1" in text and "training images in two dimensions" in text
     assert (tmp_path / "saved_models" / "quickstart" / "1").is_dir()
     with pytest.raises(ValueError, match=r"has no test images to evaluate on: set data\.test to a folder"):
         evaluate(folder, data_dir=glyph_folders)
@@ -290,6 +315,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     with pytest.raises(TrainingStopped, match=r"Training stopped at step \d+: .*NaN or infinite.*learning_rate"):
         run(tmp_path, "optimizer.name=sgd", "optimizer.learning_rate=1e37", "training.epochs=3")
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() is None
+    assert "Ruined: training had to stop" in read((tmp_path / "run" / "report.html").read_text()).text
 
 
 def test_the_heads_may_learn_faster(tmp_path):

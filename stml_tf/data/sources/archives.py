@@ -24,20 +24,20 @@ _DAMAGE = (
 
 
 def extract(archive: Path, held: str) -> Path:
-    """Unpack what a tar or zip archive holds into the archive's folder, and say so on standard error.
+    """Unpacks what a tar or zip archive holds into the archive's folder, and says so on standard error.
 
     Nothing is done where it lies there already. An interrupted extraction leaves nothing that looks finished: files
     appear under their name when all of them are there.
 
     Args:
-        archive: The downloaded file.
-        held: The file or folder at the top of the archive that is wanted; anything else in it is left out.
+        archive: the downloaded file.
+        held: the file or folder at the top of the archive that is wanted; anything else in it is left out.
 
     Returns:
         Where it lies: `held` beside `archive`.
 
     Raises:
-        UserError: If the archive is damaged, locked, or does not hold what is wanted.
+        UserError: the archive is damaged, locked, or does not hold what is wanted.
     """
     target = archive.parent / held
     if target.exists():

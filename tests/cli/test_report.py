@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from stml_tf.cli.main import main
+from stml_tf.evaluation.query_results import QueryResults
+from stml_tf.pages.evidence import Evidence
+from stml_tf.recipe.load import load_recipe
+from stml_tf.runs.folder import RunFolder
+from stml_tf.runs.record import keep_queries, read_run
+from tests.pages.records import evidence, healthy_run, ruined_run
+
+
+def call(*arguments):
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    return done.exit_code, done.output
+
+
+def write_run(path, told, *overrides):
+    """Write the folder of a run, of which `told` tells."""
+    folder = RunFolder(path)
+    folder.open(load_recipe("quickstart", overrides))
+    folder.keep_json(
+        "history",
+        {
+            "before": vars(told.before),
+            "pretrained": told.pretrained,
+            "epochs": list(told.epochs),
+            "stopped": told.stopped,
+            "training_images": 6000,
+            "test_images": 500,
+            "steps_per_epoch": 50,
+            "made_with": {"keras": "3.15.1"},
+        },
+    )
+    folder.keep_json("evidence", told.evidence.to_json())
+    if told.status == "finished":
+        rows = np.arange(500)
+        keep_queries(
+            folder,
+            {
+                row: QueryResults((1,), rows, 500, each["recall@1"][:, None], each["map@r"], each["map@r"], rows)
+                for row, each in told.queries.items()
+            },
+        )
+        folder.write_metrics({**told.results, "epochs": list(told.epochs), "saved_model": "saved_models/quickstart/1"})
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path):
+    healthy = write_run(tmp_path / "healthy", healthy_run(), "training.epochs=4")
+    ruined = write_run(tmp_path / "ruined", ruined_run(), "loss.sigma=0.05", "training.epochs=4")
+    return healthy, ruined
+
+
+def test_a_folder_tells_what_was_written_into_it(runs):
+    record = read_run(runs[0])
+    assert record.status == "finished" and record.epochs_planned == 4
+    assert record.before == healthy_run().before
+    assert [*record.results] == ["raw_pixels", "before_training", "after_training"]
+    np.testing.assert_array_equal(
+        record.queries["after_training"]["recall@1"], healthy_run().queries["after_training"]["recall@1"]
+    )
+    assert record.evidence == evidence()
+    assert Evidence.from_json(evidence().to_json()) == evidence()
+    assert record.facts == {"training images": "6,000", "test images": "500", "steps an epoch": "50", "keras": "3.15.1"}
+    settings = {setting.key: setting for setting in record.settings}
+    assert settings["loss.sigma"].value == "0.3" and settings["loss.sigma"].default == "3.0"
+    assert settings["loss.sigma"].differs and not settings["evaluation.normalize"].differs
+    assert settings["views.size"].default is None
+    assert read_run(runs[1]).status == "stopped"
+
+
+def test_report_writes_the_page_of_each_run_again(runs):
+    status, output = call("report", *runs)
+    assert status == 0, output
+    healthy, ruined = ((run / "report.html").read_text() for run in runs)
+    assert "Healthy: it learned" in healthy and "Ruined: the embedding collapsed" in ruined
+    assert output.splitlines() == [f"Page written to {run / 'report.html'}" for run in runs]
+
+
+def test_report_writes_one_page_of_several_runs(runs, tmp_path):
+    page = tmp_path / "both.html"
+    assert call("report", *runs, "-o", page)[0] == 0
+    assert "Healthy: it learned" in page.read_text() and "Ruined: the embedding collapsed" in page.read_text()
+    assert not (runs[0] / "report.html").exists()
+    status, output = call("report", *runs, "-o", page)
+    assert status == 2 and "exists already" in output
+    assert call("report", runs[0], "-o", page, "--overwrite")[0] == 0
+    page.write_text("mine")
+    status, output = call("report", *runs, "-o", page, "--overwrite")
+    assert status == 2 and "was not written by this command" in output
+
+
+def test_compare_prints_what_differs(runs, tmp_path):
+    status, output = call("compare", *runs, "--html", tmp_path / "compared.html")
+    assert status == 0, output
+    lines = [" ".join(line.strip("│ ").split()) for line in output.splitlines()]
+    assert "verdict │ Healthy: it learned │ Ruined: the embedding collapsed" in lines
+    assert "loss.sigma │ 0.3 │ 0.05" in lines
+    assert not any(line.startswith("batch.size") for line in lines)
+    assert "Settings that differ" in (tmp_path / "compared.html").read_text()
+
+
+def test_compare_prints_json(runs):
+    status, output = call("compare", *runs, "--json")
+    assert status == 0
+    first, second = json.loads(output)
+    assert first["results"]["after_training"]["recall@1"] == pytest.approx(
+        healthy_run().results["after_training"]["recall@1"]
+    )
+    assert second["settings"] == {"loss.sigma": "0.05"}
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_what_is_no_run_is_refused(runs, tmp_path, command):
+    status, output = call(command, runs[0], tmp_path / "nothing")
+    assert status == 2 and "is not a run folder: it lacks recipe.json" in output
+
+
+def test_one_run_alone_is_not_compared(runs):
+    status, output = call("compare", runs[0])
+    assert status == 2 and "one run given, but a comparison needs two or more" in output
+
+
+def test_a_damaged_file_is_named(runs):
+    (runs[0] / "history.json").write_text("{}")
+    status, output = call("report", runs[0])
+    assert status == 2 and "history.json holds no checksum" in output
