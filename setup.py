@@ -45,7 +45,7 @@ setup(
         "ml_dtypes>=0.4",
         "rich>=13.7",
         "jinja2>=3.1",
-        "filelock>=3.15",
+        "filelock>=3.20.3",
         "importlib_resources",  # tensorflow-datasets imports it without naming it
     ],
     extras_require={

@@ -4,7 +4,8 @@ A new thing is written in a work folder beside its target, flushed to the disk, 
 the old one stays. Nothing is written through a memory map, as a full disk would then end the process without a message.
 
 A work folder bears a name of its own and is locked while its process lives. One whose process was killed is recognised
-by its name and its free lock, and goes away when the next thing is written beside it.
+by its name and its free lock, and goes away when the next thing is written beside it; a folder that it was about to
+replace comes back.
 
 What this package reads again carries a checksum. A JSON file holds it in its last field; any other file may end with
 it (`sealed`): NumPy and HDF5 read such files as if the last line were not there.
@@ -38,6 +39,7 @@ except ImportError:  # Windows refuses to delete a file that is open, which serv
 
 _WORK_FOLDER = re.compile(r"\.stml-tf-[0-9a-f]{16}\.partial")
 _WORK_LOCK = "stml-tf.lock"
+_REPLACED = ".replaced"
 _BLOCK = 1 << 20
 _SEAL = re.compile(rb"\nstml-tf sha256 ([0-9a-f]{64})\n")
 _SEAL_LENGTH = len(b"\nstml-tf sha256 \n") + 64
@@ -56,20 +58,22 @@ class DamagedError(UserError):
 def write_file(file: Path, *, sealed: bool = False) -> Iterator[BinaryIO]:
     """Open a stream whose content becomes `file` at the end of the block, or goes away after an error.
 
-    Folders on the way to it are made; a link is followed, so that the file that it points to is replaced.
+    Folders on the way to it are made. A link is replaced, never followed: nothing outside the folder is touched.
 
     Args:
         file: The target. One that is there is replaced: see `refuse_existing`.
         sealed: End the file with a checksum, which `require_seal` checks.
+
+    Yields:
+        The stream.
     """
-    target = file.resolve()
-    with work_folder(target) as folder:
-        partial = folder / target.name
+    with work_folder(file) as folder:
+        partial = folder / file.name
         with partial.open("wb") as raw, _HashingStream(raw) as stream:
             yield stream
             if sealed:
                 raw.write(_seal_of(stream.digest))
-        publish(partial, target)
+        publish(partial, file)
 
 
 def write_text(file: Path, text: str) -> None:
@@ -90,21 +94,20 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
     """Give a path in a work folder, for those who write by path; it becomes `file` at the end of the block."""
-    target = file.resolve()
-    with work_folder(target) as folder:
-        yield folder / target.name
-        publish(folder / target.name, target)
+    with work_folder(file) as folder:
+        yield folder / file.name
+        publish(folder / file.name, file)
 
 
 @contextmanager
 def work_folder(beside: Path) -> Iterator[Path]:
-    """An empty folder beside a target, for those who write by path; it is deleted at the end.
+    """Give an empty folder beside a target, for those who write by path; it is deleted at the end.
 
     Give what was written its place with `publish`. Folders on the way are made, and go away again after an error.
     """
     parent = beside.parent
     with made_folder(parent):
-        delete_abandoned(parent)
+        recover(parent)
         folder, lock = _locked_work_folder(parent)
         try:
             yield folder
@@ -144,22 +147,30 @@ def publish(partial: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def replace_folder(partial: Path, target: Path) -> None:
+def replace_folder(partial: Path, target: Path, names: Iterable[str]) -> None:
     """Put a folder from a work folder in its place; one that is there is deleted, and comes back if that fails.
 
-    Only for folders that this package wrote and that can be made again: a folder cannot be exchanged in one step, and
-    a process that is killed between the two leaves neither.
+    A folder cannot be exchanged in one step: where the process is killed between the two, `recover` puts the old one
+    back.
+
+    Args:
+        partial: The new folder.
+        target: Its place.
+        names: What this package writes into such a folder. Anything else in the old one moves to the new one.
     """
     if not target.exists():
         publish(partial, target)
         return
-    old = partial.with_name(f"{partial.name}.old")
+    old = partial.with_name(f"{target.name}{_REPLACED}")
     target.rename(old)
     try:
         publish(partial, target)
     except BaseException:
         old.rename(target)
         raise
+    for path in old.iterdir():
+        if path.name not in names:
+            path.rename(target / path.name)
 
 
 def require_room(folder: Path, size: int) -> None:
@@ -281,6 +292,21 @@ def delete(file: Path) -> None:
     file.unlink(missing_ok=True)
 
 
+def delete_whole(folder: Path, names: Iterable[str]) -> None:
+    """Delete a folder that this package wrote, so that it is never seen half deleted, whenever the process is killed.
+
+    Args:
+        folder: The folder. One that holds anything else than the names stays, with what is not ours.
+        names: What this package writes into it.
+    """
+    names = set(names)
+    if not folder.is_symlink() and all(path.name in names for path in folder.iterdir()):
+        with contextlib.suppress(OSError), work_folder(folder) as work:  # A full disk has no room for a work folder.
+            folder.rename(work / folder.name)
+            return
+    delete_known(folder, names)
+
+
 def delete_known(folder: Path, patterns: Iterable[str]) -> None:
     """Delete the files in a folder whose names this package gives, and the folder where nothing else is left."""
     if folder.is_symlink() or not folder.is_dir():
@@ -289,7 +315,7 @@ def delete_known(folder: Path, patterns: Iterable[str]) -> None:
         for path in folder.glob(pattern):
             if path.is_file() or path.is_symlink():
                 path.unlink(missing_ok=True)
-    delete_abandoned(folder)
+    recover(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
@@ -299,15 +325,23 @@ def is_work_folder(path: Path) -> bool:
     return _WORK_FOLDER.fullmatch(path.name) is not None
 
 
-def delete_abandoned(parent: Path) -> None:
-    """Delete the work folders of killed processes in a folder."""
+def recover(parent: Path) -> None:
+    """Delete the work folders of killed processes in a folder, and put back what they were about to replace."""
     for entry in os.scandir(parent):
-        lock_file = Path(entry.path) / _WORK_LOCK
-        # Without a lock it is being made this moment, or is not ours.
-        if not (_WORK_FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False) and lock_file.is_file()):
+        work = Path(entry.path)
+        if not (_WORK_FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)):
+            continue
+        lock_file = work / _WORK_LOCK
+        if not lock_file.is_file():  # Made and not locked yet, which `_locked_work_folder` allows for; or not ours.
+            with contextlib.suppress(OSError):
+                work.rmdir()
             continue
         with contextlib.suppress(Timeout, OSError), FileLock(lock_file, timeout=0):
-            shutil.rmtree(entry.path, ignore_errors=True)
+            for old in work.glob(f"*{_REPLACED}"):
+                target = parent / old.name.removesuffix(_REPLACED)
+                if not target.exists():
+                    old.rename(target)
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def refuse_existing(file: Path, *, suffixes: Iterable[str], ours: Callable[[Path], bool], overwrite: bool) -> None:

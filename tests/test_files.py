@@ -82,13 +82,16 @@ def test_what_a_living_process_writes_stays_as_does_what_only_looks_like_it(tmp_
     assert (of_the_user / "photo.jpg").exists()
 
 
-def test_a_link_is_followed_and_a_long_name_fits(tmp_path):
-    real = tmp_path / "real" / ("n" * 250 + ".txt")
+def test_a_link_is_replaced_and_never_followed_and_a_long_name_fits(tmp_path):
+    real, link = tmp_path / "real" / ("n" * 250 + ".txt"), tmp_path / "link"
     files.write_text(real, "old")
-    (tmp_path / "link").symlink_to(real)
-    files.write_text(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert real.read_text() == "new"
+    for target in (real, tmp_path / "nowhere"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        files.write_text(link, "new")
+        assert (link.is_symlink(), link.read_text()) == (False, "new")
+    assert real.read_text() == "old"
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_is_published_whole_and_never_over_another(tmp_path):
@@ -111,17 +114,56 @@ def test_a_replaced_folder_comes_back_if_the_step_fails(tmp_path, monkeypatch, f
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").write_text("old")
+    (target / "notes.txt").write_text("mine")
     with files.work_folder(target) as work:
         (work / "target").mkdir()
         (work / "target" / "file").write_text("new")
         if fails:
             monkeypatch.setattr(files, "publish", lambda *_: (_ for _ in ()).throw(OSError("no")))
             with pytest.raises(OSError, match="no"):
-                files.replace_folder(work / "target", target)
+                files.replace_folder(work / "target", target, ["file"])
         else:
-            files.replace_folder(work / "target", target)
-    assert (target / "file").read_text() == ("old" if fails else "new")
+            files.replace_folder(work / "target", target, ["file"])
+    assert {path.name: path.read_text() for path in target.iterdir()} == {
+        "file": "old" if fails else "new",
+        "notes.txt": "mine",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def replace_and_die(target):
+    files.publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    with files.work_folder(target) as work:
+        (work / "target").mkdir()
+        files.replace_folder(work / "target", target, ["file"])
+
+
+def test_a_folder_that_a_killed_process_was_replacing_comes_back(tmp_path):
+    files.write_text(tmp_path / "target" / "file", "old")
+    in_process(replace_and_die, tmp_path / "target").join(60)
+    assert not (tmp_path / "target").exists()
+    files.recover(tmp_path)
+    assert (tmp_path / "target" / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_folder_goes_whole_and_one_that_holds_something_else_keeps_it(tmp_path, monkeypatch):
+    for name in ("a/one", "a/two", "b/one", "b/photo.jpg"):
+        files.write_text(tmp_path / name, name)
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    files.delete_whole(tmp_path / "link", ["one", "two"])
+    assert (tmp_path / "b" / "one").exists()
+    for name in ("a", "b"):
+        files.delete_whole(tmp_path / name, ["one", "two"])
+    assert {path.name for path in tmp_path.rglob("*")} == {"link", "b", "photo.jpg"}
+    files.write_text(tmp_path / "c" / "one", "c")
+
+    def no_room(parent):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_locked_work_folder", no_room)
+    files.delete_whole(tmp_path / "c", ["one"])
+    assert not (tmp_path / "c").exists()
 
 
 json_values = st.recursive(

@@ -20,7 +20,7 @@ ALLOWED = {
     ("cli/quiet.py", "TemporaryFile"): "it has no name and ends with the process",
     ("monitoring/summaries.py", "create_file_writer"): "TensorFlow writes event files itself, under names of its own",
     ("export/saved_model_writer.py", "write_out"): "Keras writes a SavedModel by path, into a work folder",
-    ("models/pytorch/convert.py", "save_weights"): "Keras writes weights by path, into a work folder",
+    ("models/pytorch/convert.py", "save"): "Keras writes a model by path, into a work folder",
     ("search/embedding_files.py", "ZipFile"): "writes to a stream of `files`",
     ("search/embedding_files.py", "ParquetWriter"): "writes to a stream of `files`",
     ("search/embedding_files.py", "open"): "a member of an archive in a stream of `files`",
@@ -60,7 +60,7 @@ def calls(source: str) -> set[str]:
             or (name in ("open", "ZipFile", "memmap") and writes)
             or (name == "replace" and of_a_path and not words)
             or (name == "remove" and written == "os.remove")
-            or (name == "save" and written in ("np.save", "numpy.save"))
+            or (name == "save" and written in ("np.save", "numpy.save", "model.save"))
         ):
             found.add(name)
     return found

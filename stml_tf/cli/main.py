@@ -183,12 +183,13 @@ def export(
         import_tensorflow()
         import_plugins(modules)
         from stml_tf.export.model_card import describe_weights
+        from stml_tf.export.saved_model import read_metadata
         from stml_tf.runs import export as exporting
 
         folder = exporting.export(run, out, quantize=quantize, data_dir=data_dir, batch_size=batch_size, dtype=dtype)
         click.echo(f"SavedModel written to {folder}")
         if quantize:
-            click.echo(describe_weights(json.loads((folder / "assets.extra" / "metadata.json").read_text())))
+            click.echo(describe_weights(read_metadata(folder)))
 
 
 @main.command()

@@ -346,7 +346,7 @@ def _check_outputs(
 def _write_page(file: Path, page: str) -> None:
     from stml_tf.files import write_bytes
 
-    write_bytes(file, page.encode("utf-8", "replace"))
+    write_bytes(file.resolve(), page.encode("utf-8", "replace"))
 
 
 def _write_csv(file: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -356,4 +356,4 @@ def _write_csv(file: Path, columns: list[str], rows: Iterable[dict[str, Any]]) -
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    write_text(file, text.getvalue())
+    write_text(file.resolve(), text.getvalue())

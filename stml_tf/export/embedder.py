@@ -1,6 +1,5 @@
 """An exported network at work: image files in, embeddings out, in bounded memory."""
 
-import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from stml_tf.data.decoding import UnreadableImageError, read_image
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.inspection import Unreadable
 from stml_tf.errors import UserError
-from stml_tf.export.saved_model import fingerprint, require_saved_model
+from stml_tf.export.saved_model import read_metadata, require_intact, require_saved_model
 
 _SIGNATURE = "pixels"
 _MOST_AHEAD = 64
@@ -61,7 +60,7 @@ class Embedder:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, but must be at least 1")
         self.path = require_saved_model(Path(model)).absolute()
-        self.fingerprint = fingerprint(self.path)
+        self.fingerprint = require_intact(self.path)
         self._batch_size = batch_size
         try:
             # Held on to: a signature dies with the object it came from.
@@ -181,9 +180,8 @@ def _read(image: Source, decoding: Decoding) -> np.ndarray | UnreadableImageErro
 
 
 def _decoding(saved_model: Path) -> Decoding:
-    """How the model was told to decode; a model that does not say so was exported with the defaults."""
-    file = saved_model / "assets.extra" / "metadata.json"
-    metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """Read how the model was told to decode; a model that does not say so was exported with the defaults."""
+    metadata = read_metadata(saved_model)
     return Decoding(
         background=tuple(metadata.get("background", DEFAULT_DECODING.background)),
         bit_depth=metadata.get("bit_depth", DEFAULT_DECODING.bit_depth),

@@ -1,9 +1,13 @@
-"""Finds a SavedModel in a folder, and tells one model from another by what its files hold."""
+"""Finds a SavedModel in a folder, tells one model from another by what its files hold, and a damaged one by its own."""
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from stml_tf import files
 from stml_tf.errors import UserError
+
+METADATA = Path("assets.extra") / "metadata.json"
 
 _BLOCK = 1 << 20
 
@@ -62,6 +66,46 @@ def fingerprint(saved_model: Path) -> str:
     return digest.hexdigest()
 
 
+def read_metadata(saved_model: Path) -> dict[str, Any]:
+    """Read what `stml-tf export` says of a SavedModel.
+
+    Args:
+        saved_model: The folder of `saved_model.pb`.
+
+    Returns:
+        By name. An export of an earlier version has no checksums; a SavedModel of something else has no metadata.
+
+    Raises:
+        DamagedError: If it is not what was written.
+    """
+    file = saved_model / METADATA
+    if not file.is_file():
+        return {}
+    content = files.read_any_json(file)
+    return files.read_json(file) if "sha256" in content else content
+
+
+def require_intact(saved_model: Path) -> str:
+    """Compare a SavedModel with the fingerprint in its metadata.
+
+    Args:
+        saved_model: The folder of `saved_model.pb`.
+
+    Returns:
+        Its fingerprint.
+
+    Raises:
+        DamagedError: If it is not what was exported.
+    """
+    found = fingerprint(saved_model)
+    if read_metadata(saved_model).get("fingerprint", found) != found:
+        raise files.DamagedError(
+            f"{saved_model} is damaged: its graph or its variables are not what was exported. Export it again, or "
+            "copy it again from where it is whole."
+        )
+    return found
+
+
 def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
     """The SavedModel that made `product`, in its own folder or among the versions in a folder.
 
@@ -70,8 +114,11 @@ def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
         expected: The fingerprint of the model that made it.
         product: What was made, for the message.
 
+    Returns:
+        The folder of `saved_model.pb`.
+
     Raises:
-        UserError: If there is no model, or another one.
+        UserError: If there is no model, another one, or a damaged one.
     """
     newest = require_saved_model(folder)
     found = {}
@@ -79,6 +126,8 @@ def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
         found[saved_model] = fingerprint(saved_model)
         if found[saved_model] == expected:
             return saved_model
+    for saved_model in found:
+        require_intact(saved_model)
     raise UserError(
         f"{product} was made by another model (fingerprint {expected[:12]}) than {newest} ({found[newest][:12]})"
         f"{f' and the {len(found) - 1} other versions beside it' if len(found) > 1 else ''}: give the one that made "

@@ -18,6 +18,7 @@ from stml_tf.data.transforms import evaluation_view
 from stml_tf.errors import UserError
 from stml_tf.export.model_card import render_model_card
 from stml_tf.export.quantization import Int8Network
+from stml_tf.export.saved_model import METADATA, fingerprint
 from stml_tf.tensor import Tensor
 
 
@@ -41,8 +42,8 @@ def export_saved_model(
     `pixels` [batch, height, width, 3] uint8, RGB, any height and width. Both return `embedding` [batch, dim] of what
     the evaluation sees: the same view, the same preprocessing. A batch may have any size, none included.
 
-    Beside the network, in `assets.extra/`, lie `metadata.json`, `recipe.json` (where the metadata hold a recipe) and
-    the model card, `model_card.md`.
+    Beside the network, in `assets.extra/`, lie `metadata.json` with the checksums that are compared before the network
+    is used, and for people `recipe.json` (where the metadata hold a recipe) and the model card, `model_card.md`.
 
     Args:
         student: preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything); or an 8-bit network.
@@ -106,7 +107,7 @@ def export_saved_model(
         partial = work / str(version)  # A server that watches the folder must not see half a model.
         archive.write_out(str(partial), verbose=False)
         _write_extras(
-            partial / "assets.extra",
+            partial,
             {
                 **(metadata or {}),
                 "embedding_dim": embedding_dim,
@@ -119,6 +120,7 @@ def export_saved_model(
                 "bit_depth": decoding.bit_depth,
                 "version": version,
                 "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "fingerprint": fingerprint(partial),
                 "software": {"stml_tf": stml_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
             },
         )
@@ -131,13 +133,10 @@ def embedding_network(student: keras.Model) -> keras.Model:
     return keras.Model(student.inputs[0], student.outputs[0])
 
 
-def _write_extras(folder: Path, metadata: Mapping[str, Any]) -> None:
-    texts = {"metadata.json": _to_json(metadata), "model_card.md": render_model_card(metadata)}
+def _write_extras(saved_model: Path, metadata: dict[str, Any]) -> None:
+    files.write_json(saved_model / METADATA, metadata)
+    for_people = {"model_card.md": render_model_card(metadata)}
     if "recipe" in metadata:
-        texts["recipe.json"] = _to_json(metadata["recipe"])
-    for name, text in texts.items():
-        files.write_text(folder / name, text)
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        for_people["recipe.json"] = json.dumps(metadata["recipe"], indent=2, ensure_ascii=False) + "\n"
+    for name, text in for_people.items():
+        files.write_text((saved_model / METADATA).with_name(name), text)

@@ -14,6 +14,7 @@ Keras's own weights file would not do: it leaves out the states of random genera
 that does not fit, and writing it to a full disk ends the process inside the HDF5 library.
 """
 
+import contextlib
 import math
 import re
 import warnings
@@ -124,7 +125,7 @@ class Checkpoints:
                     "variables_sha256": stream.digest,
                 }
                 files.write_json(partial / STATE, state)
-                files.replace_folder(partial, target)
+                files.replace_folder(partial, target, (STATE, VARIABLES))
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -167,6 +168,10 @@ class Checkpoints:
             variable.assign(values[key])
 
     def _paths(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        with contextlib.suppress(OSError):  # What cannot be written can still be read.
+            files.recover(self.folder)
         names = (
             (re.fullmatch(r"epoch-(\d+)(?:-batch-(\d+))?", path.name), path) for path in self.folder.glob("epoch-*")
         )
@@ -190,7 +195,7 @@ class Checkpoints:
         kept = {newest, *(checkpoint.path for checkpoint in readable[-self.keep :]), best and best.path}
         for checkpoint in readable:
             if checkpoint.path not in kept:
-                files.delete_known(checkpoint.path, (STATE, VARIABLES))
+                files.delete_whole(checkpoint.path, (STATE, VARIABLES))
                 self._damage.pop(checkpoint.path)
 
 

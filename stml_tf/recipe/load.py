@@ -99,7 +99,7 @@ def _exists(path: str) -> bool:
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write a recipe with every default spelled out; `load_recipe` returns an equal one."""
-    with whole_file(Path(path)) as partial:
+    with whole_file(Path(path).resolve()) as partial:
         partial.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,6 @@
 """Evaluation of a run or a SavedModel on test images."""
 
 import inspect
-import json
 import os
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from stml_tf.data.inspection import readable_test_set
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.folder import load_labeled_folder
 from stml_tf.errors import UserError
-from stml_tf.export.saved_model import find_saved_model
+from stml_tf.export.saved_model import find_saved_model, read_metadata
 from stml_tf.plugins import require_registered
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
@@ -80,17 +79,15 @@ def recipe_of_saved_model(saved_model: Path) -> Recipe:
     Raises:
         UserError: If it holds no recipe, or something that the recipe names is not registered.
     """
-    extras = saved_model / "assets.extra"
-    if not (extras / "recipe.json").is_file():
+    metadata = read_metadata(saved_model)
+    if "recipe" not in metadata:
         raise UserError(f"{saved_model} holds no recipe, so it does not say what to measure: give a run folder.")
-    metadata = json.loads((extras / "metadata.json").read_text(encoding="utf-8"))
     require_registered(metadata.get("plugins", ()), saved_model)
-    return load_recipe(extras / "recipe.json", check_files=False)
+    return load_recipe(metadata["recipe"], check_files=False)
 
 
 def _test_classes(saved_model: Path) -> str | None:
-    metadata = json.loads((saved_model / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata.get("test_classes")
+    return read_metadata(saved_model).get("test_classes")
 
 
 def _test_catalog(images: Catalog | str | os.PathLike[str] | None) -> Catalog | None:

@@ -9,11 +9,15 @@ import numpy as np
 
 from stml_tf.errors import UserError
 from stml_tf.files import (
+    DamagedError,
+    checksum,
     delete_known,
     is_work_folder,
+    publish,
     read_any_json,
     read_json,
     require_seal,
+    work_folder,
     write_bytes,
     write_file,
     write_json,
@@ -36,6 +40,7 @@ class RunFolder:
         self.path = Path(path)
         self.write = write
         self.recipe_file = self.path / "recipe.json"
+        self.recipe_checksum = self.path / "recipe.json.sha256"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.metrics_file = self.path / "metrics.json"
@@ -60,7 +65,8 @@ class RunFolder:
         if self.path.is_file():
             raise UserError(f"The run folder {self.path} is a file: give another --run-dir.")
         if not self.recipe_file.exists():
-            if any(not is_work_folder(path) for path in self._held()):
+            before_it = (self.plugins_file, self.recipe_checksum)  # written first, so all there is of a killed run
+            if any(not is_work_folder(path) and path not in before_it for path in self._held()):
                 raise UserError(f"{self.path} is not empty and is not a run folder: give another --run-dir.")
         elif resume:
             self._refuse_another(recipe)
@@ -91,19 +97,21 @@ class RunFolder:
         if not self.recipe_file.exists():
             if records := records_of(recipe.registered_names):
                 write_json(self.plugins_file, {"plugins": records})
-            save_recipe(recipe, self.recipe_file)  # last, as it makes the folder a run
+            self._save_recipe(recipe)
 
     def recipe(self) -> Recipe:
         """Read the recipe of the run.
 
         Raises:
-            UserError: If the folder holds no run, or something that its recipe names is not registered.
+            UserError: If the folder holds no run, its recipe is not what was written, or something that it names is not
+                registered.
         """
         if not self.recipe_file.exists():
             raise UserError(
                 f"{self.path} is not a run folder: it lacks {self.recipe_file.name}. Give the folder that "
                 "`stml-tf train` named at its end, such as runs/quickstart."
             )
+        self._require_own_recipe()
         self.require_plugins()
         return load_recipe(self.recipe_file, check_files=False)
 
@@ -219,11 +227,21 @@ class RunFolder:
         if self.write:
             if not self.recipe_file.exists():
                 raise UserError(f"The run folder {self.path} was deleted during training, and the results with it.")
-            write_text(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+            write_json(self.metrics_file, dict(metrics))
 
     def read_metrics(self) -> dict[str, Any]:
-        """Read `metrics.json`, including that of an earlier version, whose keys had spaces."""
-        return {_as_key(label): value for label, value in read_any_json(self.metrics_file).items()}
+        """Read `metrics.json`, including that of an earlier version, which has no checksum and whose keys have spaces.
+
+        Returns:
+            The values by key.
+
+        Raises:
+            UserError: If it is not what was written.
+        """
+        content = read_any_json(self.metrics_file)
+        if "sha256" in content:
+            content = read_json(self.metrics_file)
+        return {_as_key(label): value for label, value in content.items()}
 
     def is_over(self) -> bool:
         """Return whether the run in this folder is over."""
@@ -242,8 +260,26 @@ class RunFolder:
         remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
         lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt", "leaks.txt")
         shown = ("history.json", "queries.npz", "evidence.json", self.report.name)
-        own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file)
+        own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file, self.recipe_checksum)
         delete_known(self.path, (*lists, *shown, *(file.name for file in own)))
+
+    def _save_recipe(self, recipe: Recipe) -> None:
+        # A recipe has no room for its checksum, so that lies beside it, as `sha256sum --check` reads it.
+        with work_folder(self.recipe_file) as work:
+            save_recipe(recipe, work / self.recipe_file.name)
+            digest = checksum(work / self.recipe_file.name)
+            write_text(self.recipe_checksum, f"{digest}  {self.recipe_file.name}\n")
+            publish(work / self.recipe_file.name, self.recipe_file)  # last, as it makes the folder a run
+
+    def _require_own_recipe(self) -> None:
+        """Compare the recipe with its checksum, which a run of an earlier version lacks."""
+        if self.recipe_checksum.exists():
+            told = self.recipe_checksum.read_bytes().split(maxsplit=1)[:1]
+            if told != [checksum(self.recipe_file).encode()]:
+                raise DamagedError(
+                    f"{self.recipe_file} is not what the run wrote: restore it; or if you changed it yourself, delete "
+                    f"{self.recipe_checksum.name} beside it."
+                )
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (

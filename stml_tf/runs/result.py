@@ -1,6 +1,5 @@
 """The result of a training run."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from stml_tf.data.sources.given import GivenImages, as_image_set
 from stml_tf.errors import UserError
 from stml_tf.evaluation.neighbors import nearest_neighbors
 from stml_tf.export import Embedder
+from stml_tf.export.saved_model import read_metadata
 from stml_tf.runs.embed import embed_with_saved_model
 from stml_tf.runs.folder import RunFolder
 from stml_tf.search.match import Match
@@ -110,5 +110,4 @@ class TrainingResult:
 
     @cached_property
     def _normalized(self) -> bool:
-        metadata = json.loads((self.saved_model / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
-        return metadata["normalize"]
+        return read_metadata(self.saved_model)["normalize"]

@@ -75,7 +75,7 @@ def embed_to_file(
         embedding_run(embedder, listed, work, on_progress=on_progress) as pieces,
     ):
         check_output(out, overwrite=overwrite)
-        with files.write_file(out) as stream:
+        with files.write_file(out.resolve()) as stream:
             write(pieces, stream, embedder.fingerprint)
         write_unreadable(out.with_name(f"{out.name}.unreadable.txt"), pieces.unreadable)
     return len(pieces.paths), pieces.unreadable

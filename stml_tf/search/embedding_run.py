@@ -77,10 +77,15 @@ def embedding_run(
         least: How many of the images have to be readable.
         on_progress: Called with how many images are done and how many there are.
 
+    Yields:
+        What was embedded.
+
     Raises:
-        UserError: If fewer than `least` of the images can be read.
+        UserError: If fewer than `least` of the images can be read, or the folder is a link.
         OSError: If the disk is full, or will be.
     """
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link, and nothing is written to where it leads: delete the link")
     pieces = [images[start : start + PIECE_SIZE] for start in range(0, len(images), PIECE_SIZE)]
     names = (f"{number:06d}-{_identity(embedder.fingerprint, piece)}.npz" for number, piece in enumerate(pieces))
     piece_files = [folder / name for name in names]

@@ -18,11 +18,12 @@ from stml_tf.export.saved_model import fingerprint, require_saved_model
 from stml_tf.search.embedding_files import write_unreadable
 from stml_tf.search.embedding_run import EmbeddedPieces, Progress, embedding_run
 from stml_tf.search.gallery_model import GalleryModel
+from stml_tf.search.generation import Generation
 from stml_tf.search.image_facts import Plan, Stale, find_stale, plan_changes, require_some
 from stml_tf.search.image_list import absolute, list_images
 from stml_tf.search.manifest import Kind, Manifest, Model, read_manifest
 from stml_tf.search.match import Match
-from stml_tf.search.store import UNREADABLE, GalleryStore, Generation, blocks_of, no_facts
+from stml_tf.search.store import UNREADABLE, GalleryStore, blocks_of, no_facts
 
 if TYPE_CHECKING:
     from stml_tf.data.inspection import Unreadable

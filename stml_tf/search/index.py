@@ -119,13 +119,29 @@ class ApproximateIndex:
         return cls._filled(base, kind, embeddings, find_equal(embeddings, known=first_equal))
 
     @staticmethod
-    def read(stream: BinaryIO) -> Any:
-        """Read the faiss index that `write` wrote."""
+    def read(stream: BinaryIO, kind: ApproximateKind, *, count: int, dim: int) -> Any:
+        """Read the faiss index that `write` wrote.
+
+        Args:
+            stream: The file.
+            kind: Which it is.
+            count: How many embeddings it holds.
+            dim: Their length.
+
+        Raises:
+            RuntimeError: If faiss cannot read it.
+            ValueError: If it is another index.
+        """
         import faiss
 
-        return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
+        base = faiss.read_index(faiss.PyCallbackIOReader(stream.read))
+        expected = {"hnsw": faiss.IndexHNSWFlat, "ivfpq": faiss.IndexIVFPQ}[kind]
+        if not isinstance(base, expected) or (base.ntotal, base.d) != (count, dim):
+            raise ValueError(f"it is a {type(base).__name__} of {base.ntotal} rows of {base.d} numbers")
+        return base
 
     def write(self, stream: BinaryIO) -> None:
+        """Write faiss's index over the distinct embeddings."""
         import faiss
 
         faiss.write_index(self._base, faiss.PyCallbackIOWriter(stream.write))
@@ -170,7 +186,7 @@ class ApproximateIndex:
         import faiss
 
         if self.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(self.effort, 2 * k))
+            return faiss.SearchParametersHNSW(efSearch=min(max(self.effort, 2 * k), len(self._distinct)))
         lists = self._base.nlist
         return faiss.IndexRefineSearchParameters(
             k_factor=_CANDIDATES_PER_NEIGHBOR * max(1, self.effort / lists),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from stml_tf import files
 from stml_tf.errors import UserError
@@ -26,7 +27,11 @@ GENERATION_FILES = (EMBEDDINGS, PATHS, FACTS, EQUAL, INDEX)
 # content. A size of -1 says that nothing is.
 FACTS_TYPE = np.dtype([("size", "<i8"), ("time", "<i8"), ("sha256", "u1", (32,))])
 
+GENERATION = re.compile(r"generation-\d{6,}-[0-9a-f]{8}")
+
 Kind = Literal["exact", "hnsw", "ivfpq"]
+Checksum = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
@@ -36,8 +41,8 @@ class _Part(BaseModel):
 class File(_Part):
     """A file of the generation: bytes, and the SHA-256 of its content."""
 
-    size: int
-    sha256: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Checksum
 
 
 class Model(_Part):
@@ -50,7 +55,7 @@ class Model(_Part):
 class Approximation(_Part):
     """How an approximate index searches: how hard, and the share of the true ten nearest distinct images it found."""
 
-    effort: int
+    effort: Count
     recall_at_10: float
 
 
@@ -64,15 +69,24 @@ class Manifest(_Part):
     """
 
     format: Literal[2]
-    generation: str
-    count: int
-    dim: int
+    generation: Annotated[str, StringConstraints(pattern=rf"^{GENERATION.pattern}$")]
+    count: Count
+    dim: Count
     normalized: bool
     model: Model | None
     kind: Kind
     approximation: Approximation | None
     sources: list[str]
     files: dict[str, File]
+
+    @model_validator(mode="after")
+    def _has_the_files_of_its_kind(self) -> Manifest:
+        approximate = self.kind != "exact"
+        if self.files.keys() != {EMBEDDINGS, PATHS, FACTS, *((EQUAL, INDEX) if approximate else ())}:
+            raise ValueError(f"its files are {', '.join(self.files)}")
+        if (self.approximation is not None) != approximate:
+            raise ValueError(f"its kind is {self.kind}, its approximation {self.approximation}")
+        return self
 
 
 def read_manifest(folder: Path) -> Manifest:

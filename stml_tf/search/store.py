@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import BinaryIO
 
 import numpy as np
 
 from stml_tf import files
 from stml_tf.errors import UserError
+from stml_tf.search.generation import Generation, map_embeddings
 from stml_tf.search.index import ApproximateIndex
 from stml_tf.search.manifest import (
     EMBEDDINGS,
@@ -29,6 +27,7 @@ from stml_tf.search.manifest import (
     FACTS,
     FACTS_TYPE,
     FORMAT,
+    GENERATION,
     GENERATION_FILES,
     INDEX,
     PATHS,
@@ -48,104 +47,7 @@ UNREADABLE = "unreadable.txt"
 PIECES = ".stml-tf-pieces"
 BLOCK = 65_536
 
-_GENERATION = re.compile(r"generation-\d{6,}-[0-9a-f]{8}")
 _OPENINGS = 100
-
-
-class Generation:
-    """One state of a gallery, opened to read; it stays as it is whatever happens to the gallery.
-
-    Attributes:
-        manifest: What it is.
-        paths: Absolute path of each image, text.
-        removed: Paths that were taken out, and are not to come back by themselves.
-        facts: `[count]` of `FACTS_TYPE`: what was known of each image's file.
-        embeddings: `[count, dim]` float32, read from the disk as they are needed.
-    """
-
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self._folder = folder / manifest.generation
-        self._lock = Lock()
-        self._index: ApproximateIndex | None = None
-        streams = {name: self._open(name) for name in manifest.files}
-        self._held = streams[EMBEDDINGS]
-        self._index_stream = streams.get(INDEX)
-        # Small beside the embeddings, and read as a whole, so they are checked as a whole.
-        with self._as_damage(PATHS):
-            listed = json.loads(self._read_whole(PATHS, streams))
-            self.paths: list[str] = listed["paths"]
-            self.removed: list[str] = listed["removed"]
-            self.facts = np.frombuffer(self._read_whole(FACTS, streams), FACTS_TYPE)
-            self.first_equal = np.frombuffer(self._read_whole(EQUAL, streams), "<i8") if EQUAL in streams else None
-        with self._as_damage(EMBEDDINGS):
-            self.embeddings = _map(self._held, (manifest.count, manifest.dim))
-
-    def index(self) -> ApproximateIndex | None:
-        """Read the approximate index, once; None for an exact gallery."""
-        with self._lock:
-            if self._index is None and self._index_stream is not None:
-                self._index = ApproximateIndex(
-                    self.read_base_index(),
-                    self.manifest.kind,
-                    self.embeddings,
-                    self.first_equal,
-                    effort=self.manifest.approximation.effort,
-                )
-            return self._index
-
-    def read_base_index(self) -> object:
-        """Read faiss's index over the distinct embeddings."""
-        self._verify(INDEX, self._index_stream)
-        self._index_stream.seek(0)
-        return ApproximateIndex.read(self._index_stream)
-
-    def verify(self) -> None:
-        """Read every file and compare it with its checksum.
-
-        Raises:
-            DamagedError: If one is not what was written.
-        """
-        for name in self.manifest.files:
-            with self._open(name) as stream:
-                self._verify(name, stream)
-
-    def verify_embeddings(self) -> None:
-        """Compare the embeddings with their checksum, before they are copied into another generation."""
-        self._verify(EMBEDDINGS, self._held)
-
-    def release(self) -> None:
-        """Let the files be deleted; where files stay as long as they are open, they still can be read here."""
-        files.release(self._held)
-
-    def _open(self, name: str) -> BinaryIO:
-        expected = self.manifest.files[name]
-        stream = files.hold(self._folder / name) if name == EMBEDDINGS else (self._folder / name).open("rb")
-        if stream.seek(0, 2) != expected.size:
-            stream.close()
-            raise damaged(self._folder / name)
-        stream.seek(0)
-        return stream
-
-    def _read_whole(self, name: str, streams: dict[str, BinaryIO]) -> bytes:
-        with streams[name] as stream:
-            self._verify(name, stream)
-            stream.seek(0)
-            return stream.read()
-
-    def _verify(self, name: str, stream: BinaryIO) -> None:
-        stream.seek(0)
-        if files.checksum(stream) != self.manifest.files[name].sha256:
-            raise damaged(self._folder / name)
-
-    @contextmanager
-    def _as_damage(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # NumPy raises nearly anything over a damaged header.
-            raise damaged(self._folder / name) from error
 
 
 class GalleryStore:
@@ -259,7 +161,7 @@ class GalleryStore:
             approximation = None
             if kind != "exact":
                 with (partial / EMBEDDINGS).open("rb") as stream:
-                    index = _index(kind, _map(stream, (len(paths), dim)), extends)
+                    index = _index(kind, map_embeddings(stream, (len(paths), dim)), extends)
                 with files.write_file(partial / INDEX) as stream:
                     index.write(stream)
                 with files.write_file(partial / EQUAL) as stream:
@@ -300,7 +202,7 @@ class GalleryStore:
         except UserError:
             kept = None
         for path in self.folder.iterdir():
-            if not _GENERATION.fullmatch(path.name) or path.is_symlink() or path.name == kept:
+            if not GENERATION.fullmatch(path.name) or path.is_symlink() or path.name == kept:
                 continue
             if not files.is_held(path / EMBEDDINGS):
                 files.delete_known(path, GENERATION_FILES)
@@ -311,7 +213,7 @@ class GalleryStore:
             files.delete(path)
 
     def _is_gallery(self) -> bool:
-        if any(_GENERATION.fullmatch(path.name) for path in self.folder.iterdir()) or first_format_files(self.folder):
+        if any(GENERATION.fullmatch(path.name) for path in self.folder.iterdir()) or first_format_files(self.folder):
             return True
         with contextlib.suppress(UserError):
             read_manifest(self.folder)
@@ -319,7 +221,7 @@ class GalleryStore:
         return False
 
     def _next_number(self) -> int:
-        names = [path.name for path in self.folder.iterdir() if _GENERATION.fullmatch(path.name)]
+        names = [path.name for path in self.folder.iterdir() if GENERATION.fullmatch(path.name)]
         return 1 + max((int(name.split("-")[1]) for name in names), default=0)
 
 
@@ -340,15 +242,6 @@ def no_facts(count: int) -> np.ndarray:
 def _is_no_content(path: Path) -> bool:
     """Whether a path in a folder keeps no gallery out: what an interrupted build left, and what a new volume holds."""
     return path.name in (LOCK, PIECES, "lost+found") or files.is_work_folder(path)
-
-
-def _map(stream: BinaryIO, shape: tuple[int, int]) -> np.ndarray:
-    """The array of an .npy file, read from the disk as it is needed, also when the file has no name any more."""
-    np.lib.format.read_magic(stream)
-    found = np.lib.format.read_array_header_1_0(stream)
-    if found != (shape, False, np.dtype(np.float32)):
-        raise ValueError(f"it holds {found}, not {shape}")
-    return np.memmap(stream, np.float32, "r", offset=stream.tell(), shape=shape)
 
 
 def _write_embeddings(file: Path, blocks: Iterable[np.ndarray], *, count: int, dim: int) -> tuple[bool, str]:

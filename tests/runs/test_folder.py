@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from stml_tf import files
 from stml_tf.errors import UserError
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.folder import RunFolder
@@ -31,7 +32,7 @@ def test_of_several_processes_one_writes(tmp_path, recipe):
     chief.remember("before", lambda: np.zeros(2))
     other.write_lists(unreadable=["a.png\tbroken"])
     other.write_metrics({"recall@1": 0.5})
-    assert {path.name for path in chief.path.iterdir()} == {"recipe.json", "before.npy"}
+    assert {path.name for path in chief.path.iterdir()} == {"recipe.json", "recipe.json.sha256", "before.npy"}
     assert other.remember("before", lambda: pytest.fail("asked again")).tolist() == [0, 0]
 
 
@@ -71,6 +72,35 @@ def test_a_flipped_bit_in_what_is_remembered_is_found(tmp_path):
             RunFolder(tmp_path).remember("before", lambda: None)
 
 
+def test_a_flipped_bit_in_the_recipe_or_the_metrics_of_a_run_is_found(tmp_path, recipe):
+    folder = RunFolder(tmp_path)
+    folder.open(recipe)
+    folder.write_metrics({"recall@1": 0.5})
+    for file, read in ((folder.recipe_file, folder.recipe), (folder.recipe_checksum, folder.recipe)):
+        for place, bit in flipped_bits(file):
+            if place % 17 and file == folder.recipe_file:
+                continue
+            try:
+                assert read() == recipe, "a change of the checksum's blanks alone"
+            except UserError as error:
+                assert "recipe.json is not what the run wrote: restore it" in str(error), (place, bit)
+    for _ in flipped_bits(folder.metrics_file):
+        try:
+            assert folder.read_metrics().items() >= {"recall@1": 0.5}.items()
+        except UserError:
+            continue
+
+
+def test_a_recipe_that_its_owner_has_changed_is_taken_once_its_checksum_is_gone(tmp_path, recipe):
+    folder = RunFolder(tmp_path)
+    folder.open(recipe)
+    folder.recipe_file.write_text(folder.recipe_file.read_text().replace('"seed": 7', '"seed": 8'))
+    with pytest.raises(UserError, match=r"if you changed it yourself, delete recipe\.json\.sha256 beside it"):
+        folder.recipe()
+    folder.recipe_checksum.unlink()
+    assert folder.recipe().seed == 8
+
+
 def test_a_run_goes_on_with_the_same_recipe_and_keeps_what_it_holds(tmp_path, recipe):
     folder = RunFolder(tmp_path / "run")
     folder.open(recipe, resume=True)
@@ -106,6 +136,8 @@ def test_a_run_is_not_both_replaced_and_gone_on_with(tmp_path, recipe):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_that_was_killed_at_its_very_beginning_begins_anew(tmp_path, recipe, resume):
     (tmp_path / ".stml-tf-0123456789abcdef.partial").mkdir()
+    files.write_json(tmp_path / "plugins.json", {"plugins": []})
+    (tmp_path / "recipe.json.sha256").touch()
     RunFolder(tmp_path).open(recipe, resume=resume)
     assert RunFolder(tmp_path).recipe() == recipe
 

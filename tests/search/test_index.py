@@ -42,7 +42,7 @@ def test_more_can_be_added_and_a_file_keeps_it(kind):
     stream = io.BytesIO()
     index.write(stream)
     stream.seek(0)
-    base = ApproximateIndex.read(stream)
+    base = ApproximateIndex.read(stream, kind, count=1400, dim=embeddings.shape[1])
     loaded = ApproximateIndex(base, kind, embeddings, index.first_equal, effort=index.effort)
     assert base.ntotal == 1400
     distances, indices = loaded.search(embeddings[1000:], k=2)

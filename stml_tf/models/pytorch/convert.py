@@ -1,7 +1,11 @@
 """Conversion of PyTorch checkpoints to Keras weights files."""
 
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from stml_tf import files
 from stml_tf.errors import UserError
@@ -43,13 +47,26 @@ def convert_pytorch_weights(
         model = build_backbone(backbone)
     load_pytorch_weights(model, arrays)
     check_weights_output(out, overwrite=overwrite)
-    size = sum(4 * variable.shape.num_elements() for variable in model.variables)
-    # HDF5 aborts the process if the disk is full.
-    files.require_room(out.parent, size + size // 10 + 1_000_000)
-    with files.whole_file(out) as partial:
-        model.save_weights(partial)
-        files.seal(partial)
+    _write_weights(model, out.resolve())
     return section
+
+
+def _write_weights(model: keras.Model, out: Path) -> None:
+    """Write what `model.save_weights` writes, so that a full disk is an error like any other.
+
+    HDF5 ends the process where the disk is full. In a `.keras` archive Keras writes the same weights file, which it
+    makes in memory.
+    """
+    size = sum(variable.shape.num_elements() * 4 for variable in model.variables)
+    files.require_room(out.parent, 2 * size)
+    with files.work_folder(out) as work:
+        model.save(work / "model.keras")
+        with (
+            zipfile.ZipFile(work / "model.keras") as archive,
+            archive.open("model.weights.h5") as weights,
+            files.write_file(out, sealed=True) as stream,
+        ):
+            shutil.copyfileobj(weights, stream)
 
 
 def check_weights_output(out: Path, *, overwrite: bool = False) -> None:
