@@ -267,6 +267,21 @@ def require_seal(file: Path) -> Path:
     raise DamagedError(f"{file} does not end with its checksum")
 
 
+@contextmanager
+def unreadable_is_damage(file: Path) -> Iterator[None]:
+    """Take whatever a library raises over the content of a file, within the block, for damage.
+
+    Raises:
+        DamagedError: In place of that.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # NumPy and faiss raise nearly anything over bytes that they did not write.
+        raise DamagedError(f"{file} cannot be read ({_reason(error)})") from error
+
+
 def checksum(source: Path | BinaryIO, *, size: int | None = None) -> str:
     """Compute the SHA-256 of a file, or of the rest of a stream, in hexadecimal.
 

@@ -14,6 +14,7 @@ from stml_tf.data.decoding import UnreadableImageError, read_image
 from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.inspection import Unreadable
 from stml_tf.errors import UserError
+from stml_tf.export.effects import refuse_effects
 from stml_tf.export.saved_model import read_metadata, require_intact, require_saved_model
 
 _SIGNATURE = "pixels"
@@ -53,7 +54,7 @@ class Embedder:
         decoding: How it takes image files to pixels.
 
     Raises:
-        UserError: If it is no SavedModel, is damaged, or lacks the signature.
+        UserError: If it is no SavedModel, is damaged, does more than compute, or lacks the signature.
     """
 
     def __init__(self, model: Path | str, *, batch_size: int = 32) -> None:
@@ -62,6 +63,7 @@ class Embedder:
         self.path = require_saved_model(Path(model)).absolute()
         self.fingerprint = require_intact(self.path)
         self._batch_size = batch_size
+        refuse_effects(self.path)
         try:
             # Held on to: a signature dies with the object it came from.
             self._model = tf.saved_model.load(str(self.path))

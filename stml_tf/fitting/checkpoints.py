@@ -58,7 +58,8 @@ class Checkpoint:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """By name, the arrays that were kept beside the variables."""
-        with np.load(self.path / VARIABLES) as file:
+        file_of_all = self.path / VARIABLES
+        with files.unreadable_is_damage(file_of_all), np.load(file_of_all) as file:
             return {key.removeprefix(KEPT): file[key] for key in file.files if key.startswith(KEPT)}
 
 
@@ -154,7 +155,8 @@ class Checkpoints:
             ValueError: the checkpoint holds something else than this model does.
         """
         variables = _variables(model)
-        with np.load(checkpoint.path / VARIABLES) as file:
+        file_of_all = checkpoint.path / VARIABLES
+        with files.unreadable_is_damage(file_of_all), np.load(file_of_all) as file:
             values = {key: file[key] for key in file.files if not key.startswith(KEPT)}
         for key in {**variables, **values}:
             saved, wanted = (_describe(found.get(key)) for found in (values, variables))
@@ -218,8 +220,18 @@ def _read(path: Path) -> Checkpoint:
         raise
     if state.pop("format", None) != FORMAT:
         raise UserError(f"Checkpoint {path} is of a format that this version does not read: install a newer stml-tf.")
-    del state["variables_sha256"]
-    return Checkpoint(path=path, **state)
+    with files.unreadable_is_damage(file):
+        del state["variables_sha256"]
+        return _checked(Checkpoint(path=path, **state))
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    numbers = (checkpoint.epoch, checkpoint.batch, checkpoint.step)
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"epoch, batch and step are {numbers}")
+    if not (isinstance(checkpoint.metrics, dict) and isinstance(checkpoint.extra, dict)):
+        raise ValueError("it holds no metrics")
+    return checkpoint
 
 
 def _damage(path: Path) -> str | None:

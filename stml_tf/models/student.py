@@ -120,12 +120,15 @@ def _saved_head_widths(weights: str | None) -> tuple[int, int] | None:
     """Return the widths of `f` and `g` in the weights file of a student; None for any other file, or no file."""
     if weights in (None, "imagenet") or not h5py.is_hdf5(weights):
         return None
-    with h5py.File(weights) as file:
-        # Keras groups layers by class: a student has its backbone and, in this order, its two heads.
-        backbone, *heads = ("layers/functional", "layers/dense/vars/0", "layers/dense_1/vars/0")
-        if any(key not in file for key in (backbone, *heads)):
-            return None
-        return tuple(file[head].shape[1] for head in heads)
+    try:
+        with h5py.File(weights) as file:
+            # Keras groups layers by class: a student has its backbone and, in this order, its two heads.
+            backbone, *heads = ("layers/functional", "layers/dense/vars/0", "layers/dense_1/vars/0")
+            if any(key not in file for key in (backbone, *heads)):
+                return None
+            return tuple(file[head].shape[1] for head in heads)
+    except (OSError, KeyError, AttributeError, IndexError):  # Damaged: loading the weights says so.
+        return None
 
 
 def _batch_norms(model: keras.Model) -> Iterator[layers.BatchNormalization]:

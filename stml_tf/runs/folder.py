@@ -17,6 +17,7 @@ from stml_tf.files import (
     read_any_json,
     read_json,
     require_seal,
+    unreadable_is_damage,
     work_folder,
     write_bytes,
     write_file,
@@ -148,7 +149,8 @@ class RunFolder:
         """
         path = self.path / f"{name}.npy"
         if self.remembers(name):
-            return np.load(require_seal(path))
+            with unreadable_is_damage(path):
+                return np.load(require_seal(path))
         computed = compute()
         if self.write:
             with write_file(path, sealed=True) as file:
@@ -172,7 +174,7 @@ class RunFolder:
         path = self._of_epoch(name, epoch)
         if not path.exists():
             return None
-        with np.load(require_seal(path)) as kept:
+        with unreadable_is_damage(path), np.load(require_seal(path)) as kept:
             return kept["array"] if int(kept["epoch"]) == epoch else None
 
     def _of_epoch(self, name: str, epoch: int) -> Path:

@@ -170,7 +170,7 @@ def _identity(fingerprint: str, piece: Sequence[Path]) -> str:
 
 def _is_whole(file: Path) -> bool:
     try:
-        files.require_seal(file)
+        with files.unreadable_is_damage(file), np.load(files.require_seal(file)) as content:
+            return dict(content).keys() == {"embeddings", "indices", "facts", "unreadable"}
     except files.DamagedError:
         return False
-    return True

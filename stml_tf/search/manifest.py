@@ -27,6 +27,8 @@ GENERATION_FILES = (EMBEDDINGS, PATHS, FACTS, EQUAL, INDEX)
 # content. A size of -1 says that nothing is.
 FACTS_TYPE = np.dtype([("size", "<i8"), ("time", "<i8"), ("sha256", "u1", (32,))])
 
+_FIRST_FORMAT = re.compile(r"embeddings-\d+\.npy|paths-\d+\.json|index-\d+\.faiss")
+
 GENERATION = re.compile(r"generation-\d{6,}-[0-9a-f]{8}")
 
 Kind = Literal["exact", "hnsw", "ivfpq"]
@@ -130,7 +132,7 @@ def first_format_files(folder: Path) -> list[Path]:
         names = [content[part]["name"] for part in ("embeddings", "paths", "index") if content[part] is not None]
     except (files.DamagedError, KeyError, TypeError):
         return []
-    return [folder / name for name in names if isinstance(name, str) and Path(name).name == name]
+    return [folder / name for name in names if isinstance(name, str) and _FIRST_FORMAT.fullmatch(name)]
 
 
 def damaged(file: Path) -> files.DamagedError:

@@ -1,3 +1,4 @@
+import re
 import shutil
 import tracemalloc
 
@@ -8,9 +9,12 @@ import tensorflow as tf
 from PIL import Image
 
 from stml_tf.data.decoding import read_image
+from stml_tf.data.formats.rule import DEFAULT_DECODING
 from stml_tf.data.transforms import evaluation_view
+from stml_tf.errors import UserError
 from stml_tf.export import embedder as module
 from stml_tf.export.embedder import Embedder
+from stml_tf.export.saved_model import read_metadata, require_intact
 from stml_tf.export.saved_model_writer import export_saved_model
 from tests.toy_network import DIM, build_toy, export_toy, save_photograph
 
@@ -102,11 +106,47 @@ def test_refuses_a_model_without_the_signature(tmp_path):
         Embedder(tmp_path / "doubles")
 
 
-@pytest.mark.parametrize("damage", ["saved_model.pb", "variables/variables.index"])
-def test_refuses_a_damaged_model(toy_model, tmp_path, damage):
+PARTS = ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "assets.extra/metadata.json"])
+def test_no_flipped_bit_of_a_model_passes(toy_model, tmp_path, part):
+    file = shutil.copytree(toy_model, tmp_path / "toy") / part
+    whole = file.read_bytes()
+    for place in np.random.default_rng(0).integers(len(whole), size=20):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            require_intact(tmp_path / "toy")
+        except UserError as error:
+            assert re.search(
+                r"toy is damaged: its graph or its variables|metadata\.json (does|cannot|holds)", str(error)
+            )
+            continue
+        assert part.endswith("metadata.json")
+        read, written = read_metadata(tmp_path / "toy"), read_metadata(toy_model)
+        assert written.items() <= read.items(), "in the name of the checksum: what it says is right"
+    with pytest.raises(UserError, match="toy is damaged: its graph or its variables are not what was exported"):
+        file.write_bytes(whole)
+        (tmp_path / "toy" / PARTS[2]).write_bytes(b"damage")
+        Embedder(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("part", ["fingerprint.pb", "assets.extra/model_card.md"])
+def test_what_is_not_read_may_change(toy_model, tmp_path, part):
+    shutil.copytree(toy_model, tmp_path / "toy")
+    (tmp_path / "toy" / part).write_bytes(b"mine")
+    assert Embedder(tmp_path / "toy").fingerprint == Embedder(toy_model).fingerprint
+
+
+@pytest.mark.parametrize("part", PARTS[:2])
+def test_refuses_a_damaged_model_that_has_no_checksum(toy_model, tmp_path, part):
     shutil.copytree(toy_model, tmp_path / "damaged")
-    (tmp_path / "damaged" / damage).write_bytes(b"damage")
-    with pytest.raises(ValueError, match="damaged cannot be loaded as a SavedModel, export it again: "):
+    (tmp_path / "damaged" / "assets.extra" / "metadata.json").write_text(
+        '{"embedding_dim": 6}'
+    )  # of an earlier version
+    assert Embedder(tmp_path / "damaged").decoding == DEFAULT_DECODING
+    (tmp_path / "damaged" / part).write_bytes(b"damage")
+    with pytest.raises(UserError, match="damaged cannot be loaded as a SavedModel, export it again: "):
         Embedder(tmp_path / "damaged")
 
 

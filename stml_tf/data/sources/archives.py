@@ -1,11 +1,17 @@
-"""Unpacks a downloaded archive once, beside itself, whole or not at all."""
+"""Unpacks a downloaded archive once, beside itself, whole or not at all.
+
+An archive comes from elsewhere: nothing of it is written outside of a folder of its own, and it holds files and folders
+alone, as a link may lead anywhere once it lies in its place.
+"""
 
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import shutil
+import stat
 import sys
 import tarfile
 import zipfile
@@ -17,10 +23,8 @@ from stml_tf.dry_run import would_have_to
 from stml_tf.errors import UserError
 
 _BLOCK = 1 << 20
-_DAMAGE = (
-    *(shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile),
-    *(EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError),
-)
+_DAMAGE = (shutil.ReadError, gzip.BadGzipFile)  # Of all OSErrors; the others are the disk's.
+_IMPOSSIBLE_NAMES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 
 
 def extract(archive: Path, held: str) -> Path:
@@ -37,7 +41,8 @@ def extract(archive: Path, held: str) -> Path:
         Where it lies: `held` beside `archive`.
 
     Raises:
-        UserError: the archive is damaged, locked, or does not hold what is wanted.
+        UserError: If the archive is damaged, locked, or does not hold what is wanted.
+        OSError: If what it holds does not fit on the disk.
     """
     target = archive.parent / held
     if target.exists():
@@ -63,18 +68,25 @@ def extract(archive: Path, held: str) -> Path:
     return target
 
 
-def _read_to_its_end(archive: Path) -> None:
-    """Have the archive's own checksum compared: tarfile stops at the last member, before gzip's stands."""
+def _read_to_its_end(archive: Path, folder: Path) -> None:
+    """Have the archive's own checksum compared: tarfile stops at the last member, before gzip's stands.
+
+    Raises:
+        OSError: If what comes out of it would not fit into the folder.
+    """
     for opener in (gzip.open, bz2.open, lzma.open):
         try:
             with opener(archive) as stream:
                 stream.read(1)
         except (OSError, EOFError, lzma.LZMAError, zlib.error):
             continue
+        free, size = shutil.disk_usage(folder).free, 0
         try:
             with opener(archive) as stream:
-                while stream.read(_BLOCK):
-                    pass
+                while block := stream.read(_BLOCK):
+                    size += len(block)
+                    if size > free:
+                        files.require_room(folder, size)
         except OSError as error:
             if error.errno is None:  # So bz2 tells of damage.
                 raise EOFError(str(error)) from error
@@ -82,13 +94,34 @@ def _read_to_its_end(archive: Path) -> None:
         return
 
 
+def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise tarfile.FilterError(f"it holds {member.name!r}, which is neither a plain file nor a folder")
+    return tarfile.data_filter(member, folder)
+
+
+def _require_plain_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        for member in content.infolist():
+            # As zipfile would write them elsewhere in the folder than they say, or leave them out.
+            if Path(member.filename).is_absolute() or ".." in Path(member.filename).parts:
+                raise zipfile.BadZipFile(f"it holds {member.filename!r}, which lies outside of it")
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise zipfile.BadZipFile(f"it holds {member.filename!r}, which is neither a plain file nor a folder")
+        files.require_room(folder, sum(member.file_size for member in content.infolist()))
+
+
 def _unpack(archive: Path, folder: Path) -> None:
-    # A tar archive may not write outside of the folder; zipfile sees to that by itself.
-    options = {} if archive.suffix == ".zip" else {"filter": "data"}
+    is_zip = archive.suffix == ".zip"
     try:
-        _read_to_its_end(archive)
-        shutil.unpack_archive(archive, folder, **options)
-    except _DAMAGE as error:
+        if is_zip:
+            _require_plain_zip(archive, folder)
+        else:
+            _read_to_its_end(archive, folder)
+        shutil.unpack_archive(archive, folder, **({} if is_zip else {"filter": _plain}))
+    except Exception as error:  # a damaged archive raises whatever its bytes lead to
+        if isinstance(error, OSError) and not isinstance(error, _DAMAGE) and error.errno not in _IMPOSSIBLE_NAMES:
+            raise
         raise UserError(
             f"{archive} cannot be extracted ({error}): it is incomplete, damaged or locked; download it again, or "
             "extract it yourself"

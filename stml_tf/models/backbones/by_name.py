@@ -64,8 +64,11 @@ def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
     try:
         files.is_sealed(Path(path))
         model.load_weights(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} holds no weights for {owner}: {error}") from error
+    except files.DamagedError:
+        raise
+    except Exception as error:  # a damaged file makes h5py and Keras raise nearly anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} holds no weights for {owner}: {reason}") from error
 
 
 def require_own_network(name: str) -> None:

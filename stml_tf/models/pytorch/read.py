@@ -104,8 +104,11 @@ def _package_file(package: str) -> Path:
 
 def _read_file(path: Path) -> Any:
     if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except Exception as error:  # a damaged file makes NumPy raise nearly anything
+            raise UserError(f"{path} is no whole .npz file of arrays: {error}. Copy or download it again.") from error
     if path.suffix == ".json":
         return _read_parts(path)
     if path.suffix == ".safetensors":
