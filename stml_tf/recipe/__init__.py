@@ -1,1 +1,1 @@
-"""The recipe: everything that decides a training run. Importing it is quick and loads no TensorFlow."""
+"""The recipe, which defines a training run. Importing it is fast and loads no TensorFlow."""

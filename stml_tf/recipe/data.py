@@ -1,4 +1,4 @@
-"""The sections of a recipe that say which images to train and test on, a class for each kind of data."""
+"""The `data` section of a recipe, with a class for each kind of data."""
 
 import inspect
 import json
@@ -30,38 +30,38 @@ LabeledClasses = Annotated[
     ShareOrCount | None,
     Field(
         description="Training classes that keep their labels, as a share or a count, for supervised and "
-        "semi_supervised; the images of the others are unlabelled. null: all."
+        "semi_supervised; images of the other classes count as unlabelled. null: all."
     ),
 ]
 LabeledFraction = Annotated[
     Annotated[float, Field(gt=0, lt=1)] | None,
     Field(
-        description="Share of the images of every training class that keep their labels; the others are unlabelled. "
-        "null: all."
+        description="Share of the images of each training class that keep their labels; the others count as "
+        "unlabelled. null: all."
     ),
 ]
 
 AllowLeaks = Annotated[
     bool,
     Field(
-        description="Let images to measure on be training images too, byte for byte; they are counted and listed. True "
-        "for published data sets, whose split is measured as it is."
+        description="Allow test images to be training images, too, byte for byte; they are counted and listed. True "
+        "for published data sets, whose split is used as it is."
     ),
 ]
 
 
 def _described_by(section: str | None) -> OneOf:
-    """The names of the data sets whose keys a class of this module describes."""
+    """Allow the names of the data sets whose keys a class of this module describes."""
     return OneOf(lambda: [source.name for source in _sources() if source.section == section])
 
 
 def _sources() -> list[Source]:
-    """What `data.name` may be, in the order of the names."""
+    """Return the data sets that `data.name` may name, sorted by name."""
     return [source for _, source in sorted(registry.sources.items()) if not source.only_unlabeled]
 
 
 class DataSection(Section):
-    """Data of which a part of the training labels may be kept, and the others never looked at."""
+    """Data of which only a part of the training labels may be kept."""
 
     @model_validator(mode="after")
     def _one_way_to_keep_labels(self) -> "DataSection":
@@ -79,20 +79,20 @@ class DataSection(Section):
 
     @property
     def has_unlabeled(self) -> bool:
-        """Whether there are training images without a label beside the labelled ones."""
+        """Whether there are training images without a label as well as labelled ones."""
         unlabeled = getattr(self, "unlabeled", None)
         return any(part is not None for part in (self.labeled_classes, self.labeled_fraction, unlabeled))
 
     def num_train_images(self) -> int | None:
-        """How many training images there are; None where only the data themselves can tell."""
+        """Return the number of training images; None if only the data themselves can tell."""
         return None
 
 
 class GlyphsData(DataSection):
-    """Characters drawn from the fonts that matplotlib ships: a class is a character, its images are fonts."""
+    """Characters drawn in the fonts that matplotlib ships: a class is a character, and each font gives an image."""
 
     name: Annotated[str, _described_by("GlyphsData")] = Field(
-        description="Characters drawn from fonts; nothing is downloaded."
+        description="Characters drawn in fonts; nothing is downloaded."
     )
     num_classes: int = Field(1000, ge=2, le=MAX_IMAGES, description="Characters, training and test together.")
     instances: int = Field(12, ge=2, le=MAX_IMAGES, description="Images of each character.")
@@ -139,40 +139,43 @@ Color = Annotated[tuple[Level, Level, Level], Field(strict=False)]  # JSON has l
 
 
 class FileData(DataSection):
-    """Data that are image files: what their pixels become, and how many of them may be unreadable."""
+    """Data that are image files: how they are decoded, and how many of them may be unreadable."""
 
     name: str
     background: Color = Field(
-        (255, 255, 255), description="Red, green and blue that show through where an image is transparent."
+        (255, 255, 255), description="Colour, as red, green and blue, that shows where an image is transparent."
     )
     bit_depth: int = Field(
-        16, ge=8, le=16, description="Bits that are used of the 16 in 16-bit files: 10 or 12 for many cameras."
+        16, ge=8, le=16, description="Number of bits used in 16-bit files: 10 or 12 for many cameras."
     )
     max_unreadable: float = Field(
-        0.01, ge=0, lt=1, description="Share of a set's images that may be left out because they cannot be decoded."
+        0.01,
+        ge=0,
+        lt=1,
+        description="Largest share of a set's images that may be left out because they cannot be decoded.",
     )
     allow_leaks: AllowLeaks = False
 
 
 class FolderData(FileData):
-    """Image files of your own. Paths are relative to the data folder that is given when training starts."""
+    """Your own image files. Paths are relative to the data folder that is given when training starts."""
 
-    name: Annotated[str, _described_by("FolderData")] = Field(description="Image files of your own.")
+    name: Annotated[str, _described_by("FolderData")] = Field(description="Your own image files.")
     train: str = Field("train", min_length=1, description="Folder of training images, flat or nested.")
     test: str | None = Field(
         "test",
-        description="Folder of test images with a folder for each class; null: none. Left out, it is 'test', or null "
-        "where train_classes is given.",
+        description="Folder of test images, with a folder for each class; null: none. The default is 'test', or null "
+        "if train_classes is given.",
     )
     train_classes: ShareOrCount | None = Field(
         None,
-        description="Classes of `train` to train on, as a share or a count, where the others are the test classes; "
+        description="Classes of `train` to train on, as a share or a count; the others become the test classes. "
         "null: all of them.",
     )
     train_labels: bool = Field(
         False,
-        description="Read the class of training images from their folders: to learn from where the method does, else "
-        "to watch the pseudo labels.",
+        description="Read the classes of training images from their folders, to learn from if the method does, or else "
+        "to monitor the pseudo labels.",
     )
     unlabeled: str | None = Field(
         None, min_length=1, description="Folder of further training images without labels, flat or nested; null: none."
@@ -212,15 +215,15 @@ class FolderData(FileData):
 
 
 class PublishedData(FileData):
-    """A published data set with the split of its classes that results are reported on, in its official layout."""
+    """A published data set in its official layout, with the split of its classes that results are reported on."""
 
     name: Annotated[str, _described_by("PublishedData")] = Field(
         description="CUB-200-2011, Cars196, Stanford Online Products or In-Shop Clothes."
     )
     unlabeled: UnlabeledName | None = Field(
         None,
-        description="A further data set to train on without its labels, NABirds or CompCars, in the same data folder; "
-        "null: none.",
+        description="Another data set to train on without labels, NABirds or CompCars, in the same data folder; null: "
+        "none.",
     )
     allow_leaks: AllowLeaks = True
     labeled_classes: LabeledClasses = None
@@ -228,9 +231,9 @@ class PublishedData(FileData):
 
 
 class TfdsData(FileData):
-    """An image classification set of TensorFlow Datasets, split by class; `"name": "tfds:NAME"` is short for it."""
+    """An image classification data set of TensorFlow Datasets, split by class; `"tfds:NAME"` is short for it."""
 
-    name: Annotated[str, _described_by("TfdsData")] = Field(description="A set of TensorFlow Datasets.")
+    name: Annotated[str, _described_by("TfdsData")] = Field(description="A data set of TensorFlow Datasets.")
     dataset: str = Field(min_length=1, description="Its name there, such as oxford_flowers102.")
     train_classes: ShareOrCount = Field(
         0.5, description="Classes to train on, as a share or a count; the others are the test classes."
@@ -240,18 +243,18 @@ class TfdsData(FileData):
 
 
 class OtherData(FileData):
-    """A data set without a class of its own here: its further keys are the arguments of the function that loads it."""
+    """Any other registered data set, whose further keys are the arguments of the function that loads it."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
 
-    name: Annotated[str, _described_by(None)] = Field(description="A data set that was registered.")
+    name: Annotated[str, _described_by(None)] = Field(description="A registered data set.")
     labeled_classes: LabeledClasses = None
     labeled_fraction: LabeledFraction = None
 
     @property
     def has_unlabeled(self) -> bool:
-        return True  # or not: only the data themselves can tell
+        return True  # perhaps: only the data themselves can tell
 
     @model_validator(mode="after")
     def _keys_are_arguments(self) -> "OtherData":
@@ -260,7 +263,7 @@ class OtherData(FileData):
         return self
 
     def _wrong_keys(self) -> Iterator[str]:
-        # A class or function of a plug-in, which is imported already: this loads nothing.
+        # A class or function of a plug-in, which is already imported: this loads nothing.
         parameters = inspect.signature(resolve(registry.sources[self.name].build)).parameters.values()
         named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
         keys = [each for each in named if each.name not in ("data_dir", "download")]
@@ -277,7 +280,7 @@ class OtherData(FileData):
 
 
 def _spell_out_tfds(data: Any) -> Any:
-    """`"name": "tfds:NAME"` is short for `"name": "tfds", "dataset": "NAME"`."""
+    """Expand `"name": "tfds:NAME"` to `"name": "tfds", "dataset": "NAME"`."""
     name = data.get("name") if isinstance(data, dict) else None
     if isinstance(name, str) and name.startswith("tfds:") and "dataset" not in data:
         return {**data, "name": "tfds", "dataset": name.removeprefix("tfds:")}
@@ -285,7 +288,7 @@ def _spell_out_tfds(data: Any) -> Any:
 
 
 def _section_of(data: Any) -> str | None:
-    """The name of the class that describes the data, or what is given where there is none."""
+    """Return the name of the class that describes the data, or the given name if there is none."""
     if not isinstance(data, dict):
         return getattr(data, "name", None) and type(data).__name__
     name = data.get("name")
@@ -296,7 +299,7 @@ def _section_of(data: Any) -> str | None:
 
 
 class _Kinds:
-    """Says in the JSON Schema which class describes the data of which name."""
+    """The part of the JSON Schema that maps names of data sets to the classes that describe them."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         union = schema["schema"]  # within the function that spells names out

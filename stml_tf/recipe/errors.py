@@ -1,6 +1,6 @@
-"""What a person is told about a wrong recipe: the file, the key, what was given, what is allowed, the nearest name.
+"""Error messages about recipes: the file, the key, what was given, what is allowed, and the nearest name.
 
-What is allowed comes out of the recipe's JSON Schema, so that a message cannot disagree with the check.
+What is allowed comes from the recipe's JSON Schema, so that a message cannot disagree with the check.
 """
 
 import json
@@ -20,16 +20,16 @@ NOUNS = {
     "object": "an object",
     "null": "null",
 }
-_LINE, _BEFORE = 120, 60  # characters of a bad line that are shown, and of those the ones before the mistake
+_LINE, _BEFORE = 120, 60  # characters of a bad line to show, and how many of them before the mistake
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be used; the message says where and what is allowed instead."""
+    """The error of a recipe that cannot be used; it says where, and what is allowed instead."""
 
 
 def describe_bad_json(source: str, error: json.JSONDecodeError) -> str:
-    """Text that is no JSON: where, why, and the line with its column marked."""
+    """Describe where and why a text is not JSON, and show the line with its column marked."""
     line = error.doc.split("\n")[error.lineno - 1].rstrip().expandtabs(1)
     place = f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
     begin = max(0, error.colno - 1 - _BEFORE) if len(line) > _LINE else 0
@@ -38,7 +38,17 @@ def describe_bad_json(source: str, error: json.JSONDecodeError) -> str:
 
 
 def describe_problems(source: str, error: ValidationError, document: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Every problem that pydantic found in `document`, on a line each below the source's name."""
+    """Describe every problem that pydantic found in a recipe.
+
+    Args:
+        source: What to call the recipe.
+        error: The error that pydantic raised.
+        document: The recipe.
+        schema: Its JSON Schema.
+
+    Returns:
+        The source, and below it a line for each problem.
+    """
     errors = error.errors()
     # A wrong item makes its list wrong as well; the item says more.
     inner = [details for details in errors if not any(_holds(details["loc"], other["loc"]) for other in errors)]
@@ -65,7 +75,7 @@ def _describe(details: ErrorDetails, document: dict[str, Any], schema: dict[str,
     if kind == "missing":
         return [f"{where}: missing; allowed: {_allowed(expected, schema)}"]
     if kind == "value_error" and "properties" in expected:
-        # Keys that do not fit together, a line each; a line begins with the key it is about, seen from this section.
+        # Keys that do not fit together, a line each; it begins with the key in question, relative to this section.
         return [f"{where}.{line}" if where else line for line in str(details["ctx"]["error"]).splitlines()]
     if kind == "value_error":
         return [f"{where}: {shorten(given)} given; {details['ctx']['error']}"]
@@ -74,7 +84,7 @@ def _describe(details: ErrorDetails, document: dict[str, Any], schema: dict[str,
 
 
 def _known_keys(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str, Any]) -> str:
-    """The keys that are allowed beside an unknown one, and the nearest: here, or one of its name elsewhere."""
+    """List the allowed keys in place of an unknown one, and the nearest: here, or of the same name elsewhere."""
     *parents, key = map(str, path)
     here = _at(path[:-1], document, schema)["properties"]
     nearest = did_you_mean(key, here)
@@ -85,21 +95,21 @@ def _known_keys(path: tuple[str | int, ...], document: dict[str, Any], schema: d
 
 
 def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The part of the schema that describes what lies at `path`; the kind of data is the one in the document."""
+    """Return the part of the schema for `path`; the kind of data is that of the document."""
     part = schema
     for key in path:
         if isinstance(key, int):
             part = part["prefixItems"][key] if "prefixItems" in part else part["items"]
         else:
             properties = part.get("properties", {})
-            # An object with keys of anybody's choice describes its values alone.
+            # An object with free keys only describes its values.
             part = properties[key] if key in properties or "additionalProperties" not in part else _values_of(part)
         if "discriminator" in part:
             kinds = part["discriminator"]["mapping"]
             given = document.get(key)
-            # "tfds:NAME" is short for a set of that kind.
+            # "tfds:NAME" is short for a data set of that kind.
             name = str(given.get("name")).partition(":")[0] if isinstance(given, dict) else ""
-            # Of an unknown kind of data, all that can be said is which kinds there are.
+            # For an unknown kind of data, all that can be said is which kinds there are.
             part = {"$ref": kinds[name]} if name in kinds else {"properties": {"name": {"enum": list(kinds)}}}
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
@@ -107,13 +117,13 @@ def _at(path: tuple[str | int, ...], document: dict[str, Any], schema: dict[str,
 
 
 def _values_of(part: dict[str, Any]) -> dict[str, Any]:
-    """The part of the schema that describes the values of an object with keys of anybody's choice."""
+    """Return the part of the schema for the values of an object with free keys."""
     values = part["additionalProperties"]
     return values if isinstance(values, dict) else {}
 
 
 def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
-    """A part of the schema in words."""
+    """Describe a part of the schema in words."""
     if "anyOf" in part:
         return " or ".join(_allowed(choice, schema) for choice in part["anyOf"])
     if "enum" in part or "const" in part:

@@ -1,4 +1,4 @@
-"""Recipes from files, from the package and from dictionaries, and back to files."""
+"""Loading of recipes from files, the package and dictionaries, and saving them to files."""
 
 import importlib.util
 import json
@@ -27,19 +27,20 @@ def load_recipe(
 
     Args:
         recipe: A JSON file, the name of a shipped recipe such as "quickstart", or the document itself as a dictionary.
-        overrides: "key.path=value" each, applied in order; a value that is not JSON is taken as text.
-        check_files: Also refuse a `model.weights` file that does not exist. A run that has started no longer needs it.
+        overrides: Changes of the form "key.path=value", applied in order; a value that is not JSON is taken as text.
+        check_files: Whether to also refuse a `model.weights` file that does not exist. A run that has started no longer
+            needs it.
 
     Returns:
         The recipe with every default filled in.
 
     Raises:
-        RecipeError: For a recipe that cannot be used; it names the file, and for each problem the key, what was given
-            and what is allowed.
+        RecipeError: If the recipe cannot be used. It names the file, and for each problem the key, what was given and
+            what is allowed.
     """
     source, document = read_document(recipe, overrides)
     try:
-        # Through JSON, as pydantic's strictness has rules for JSON: lists become tuples there, but "12" no number.
+        # Through JSON, as pydantic's strict mode has rules for it: lists become tuples, but "12" does not become 12.
         checked = Recipe.model_validate_json(json.dumps(document))
     except ValidationError as error:
         raise RecipeError(describe_problems(source, error, document, recipe_schema())) from None
@@ -52,17 +53,17 @@ def load_recipe(
 
 
 def read_document(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """Read a recipe's JSON document and apply the overrides, without checking what it says.
+    """Read the JSON document of a recipe and apply overrides, without checking its content.
 
     Args:
-        recipe: As for `load_recipe`.
-        overrides: As for `load_recipe`.
+        recipe: See `load_recipe`.
+        overrides: See `load_recipe`.
 
     Returns:
         What to call the recipe in messages, and the document.
 
     Raises:
-        RecipeError: If there is no such recipe, it is no JSON object, or an override is malformed.
+        RecipeError: If there is no such recipe, it is not a JSON object, or an override is malformed.
     """
     source, document = _from_dict(recipe) if isinstance(recipe, Mapping) else _from_file(recipe)
     if overrides:
@@ -75,7 +76,7 @@ def read_document(recipe: str | Path | Mapping[str, Any], overrides: Sequence[st
 
 
 def missing_weights(recipe: Recipe) -> str | None:
-    """Say how to come by the file that `model.weights` names, where it does not exist; else None."""
+    """Say how to get the file that `model.weights` names if it does not exist; None if it does, or none is named."""
     weights, backbone = recipe.model.weights, registry.backbones[recipe.model.backbone]
     if weights is None or weights in backbone.named_weights or _exists(weights):
         return None
@@ -93,12 +94,12 @@ def missing_weights(recipe: Recipe) -> str | None:
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
-    except OSError:  # such as a name longer than any file can have
+    except OSError:  # such as a name that is longer than any file's
         return False
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
-    """Write a recipe with every default spelled out; `load_recipe` returns an equal one."""
+    """Write a recipe to a file, with every default spelled out; `load_recipe` returns an equal one."""
     with whole_file(Path(path).resolve()) as partial:
         partial.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -109,7 +110,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Return the recipes that come with the package: what each is for, by name."""
+    """Return the names of the recipes that come with the package, and what each is for."""
     return {name: json.loads(path.read_text(encoding="utf-8")).get("about", "") for name, path in _shipped().items()}
 
 
@@ -146,14 +147,14 @@ def _parse(text: str) -> Any:
         raise
     except RecursionError:
         raise RecipeError("nested too deep to be read; allowed: the objects and lists of a recipe") from None
-    except ValueError as error:  # Python reads no numbers of thousands of digits
+    except ValueError as error:  # Python refuses numbers with thousands of digits
         if isinstance(error, RecipeError):
             raise
         raise RecipeError(f"a number cannot be read ({error}); allowed: the numbers of a recipe") from None
 
 
 def _read(path_or_name: str | Path) -> tuple[str, str]:
-    """What to call the recipe in messages, and its text."""
+    """Return what to call the recipe in messages, and its text."""
     name, path, shipped = str(path_or_name), Path(path_or_name), _shipped()
     source = _as_text(name)
     try:
@@ -165,13 +166,13 @@ def _read(path_or_name: str | Path) -> tuple[str, str]:
         is_file = path.is_file()
         if not is_file and name not in shipped:
             raise RecipeError(
-                f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name, of {', '.join(shipped)}"
+                f"{source}: no such file; allowed: a JSON file, or a shipped recipe's name: {', '.join(shipped)}"
                 f"{did_you_mean(path.stem[:MAX_KEY], shipped)}"
             )
         file = path if is_file else shipped[name]
         if file.stat().st_size > MAX_FILE:
             raise RecipeError(f"{source}: {file.stat().st_size:,} bytes given; allowed: up to {MAX_FILE:,} in a recipe")
-        # With or without the byte order mark that some editors begin a file with.
+        # With or without the byte order mark that some editors write.
         return source, file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise RecipeError(f"{source}: not a text file; allowed: JSON in UTF-8") from None
@@ -180,7 +181,7 @@ def _read(path_or_name: str | Path) -> tuple[str, str]:
 
 
 def _as_text(name: str) -> str:
-    """A name for messages: what cannot be printed is escaped, and what is long cut off."""
+    """Make a name fit for messages: escape what cannot be printed, and truncate what is long."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_KEY else f"{text[: MAX_KEY - 3]}..."
 
@@ -215,4 +216,4 @@ def _apply(document: dict[str, Any], override: str, source: str) -> None:
     section[key] = value
     reasons = document.get("reasons")
     if isinstance(reasons, dict) and path != "reasons":
-        reasons.pop(path, None)  # it was that of the value before
+        reasons.pop(path, None)  # it belonged to the previous value

@@ -1,4 +1,4 @@
-"""Names that a recipe takes from the registers, as these are when the recipe is checked: plug-ins register later."""
+"""Names that a recipe takes from the registers, looked up when it is checked, as plug-ins register names later."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
@@ -12,11 +12,11 @@ from stml_tf.errors import did_you_mean
 
 
 class OneOf:
-    """One of the names that a function returns, or any that begins with a prefix.
+    """A constraint to one of the names that a function returns, or to any with a prefix.
 
     Args:
-        names: Returns the names that are allowed now.
-        prefix: Allows every longer name that begins so.
+        names: Returns the names that are currently allowed.
+        prefix: A prefix; every longer name that begins with it is allowed, too.
         prefixed: What follows the prefix, in words.
     """
 

@@ -1,4 +1,4 @@
-"""What any value of a recipe may be, whatever its key: refused here, it needs no thought anywhere else."""
+"""Limits of the values in a recipe, whatever their keys, so that nothing else has to deal with extreme values."""
 
 import json
 import math
@@ -7,17 +7,17 @@ from typing import Any
 
 MAX_DEPTH = 20
 MAX_KEY = 200
-MAX_TEXT = 4096  # as long as a path may be
-MAX_NUMBER = 2**63  # beyond, JSON of other programs is not sure to keep it
+MAX_TEXT = 4096  # the longest path
+MAX_NUMBER = 2**63  # beyond it, other programs may not read JSON exactly
 MAX_FLOAT = 3.4e38
 MAX_FILE = 2**20
 
 
 def not_plain(document: Any) -> Iterator[str]:
-    """Yield a line for each value that no recipe can hold: the key, what was given, what is allowed.
+    """Yield a message for each value that no recipe can hold: the key, what was given, what is allowed.
 
     Args:
-        document: Decoded JSON of any shape. Values are looked at without recursion, as they may lie deep.
+        document: Decoded JSON of any shape. It is traversed without recursion, as it may be nested deeply.
     """
     left: list[tuple[str, int, Any]] = [("", 0, document)]
     while left:
@@ -37,7 +37,7 @@ def not_plain(document: Any) -> Iterator[str]:
 
 
 def shorten(value: Any) -> str:
-    """A value as JSON, cut off where it is long. What cannot be printed is escaped."""
+    """Return a value as JSON, truncated if it is long, with escapes for what cannot be printed."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (RecursionError, ValueError):

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides a training run, as one typed JSON document."""
+"""The recipe, a typed JSON document that defines a training run."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -28,29 +28,31 @@ from stml_tf.recipe.supervision import Supervision
 
 
 class Recipe(Section):
-    """Everything that decides a training run."""
+    """A recipe, which holds everything that defines a training run."""
 
     name: str = Field(
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the run's folder and of the saved model: letters, digits, dots, dashes and underscores.",
+        description="Name of the run folder and of the SavedModel: letters, digits, dots, dashes and underscores.",
     )
     about: str = Field("", description="What the recipe is for, in a sentence.")
     reasons: dict[str, str] = Field(
-        {}, description="Why values were chosen, by the path of their key, such as loss.sigma; for people alone."
+        {}, description="Why values were chosen, by the path of their key, such as loss.sigma; only for readers."
     )
     method: MethodName = Field("self_taught", description="The training method.")
     method_options: dict[str, JsonValue] = Field(
-        {}, description="Further arguments of a method of your own, passed on as they are."
+        {}, description="Further arguments of a method that you registered, passed on as they are."
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything random in the run.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of all random numbers in the run.")
     data: Data = Field(description="The images to train and test on.")
     views: Views = Field(description="The random views of each image.")
     model: Model = Field(description="The network.")
     teacher: Teacher = Field(Teacher(), description="The moving average of the network that makes the pseudo labels.")
     sampling: Sampling = Field(Sampling(), description="How a batch is drawn.")
     loss: Loss = Field(Loss(), description="The loss of self_taught.")
-    supervision: Supervision = Field(Supervision(), description="The labelled half of semi_supervised; supervised.")
+    supervision: Supervision = Field(
+        Supervision(), description="Learning from labels, in supervised and semi_supervised."
+    )
     baseline: Baseline = Field(Baseline(), description="The settings of moco, byol and mean_shift.")
     batch: Batch = Field(Batch(), description="The size of a batch.")
     optimizer: Optimizer = Field(Optimizer(), description="The optimizer.")
@@ -66,7 +68,7 @@ class Recipe(Section):
 
     @property
     def embedding(self) -> str:
-        """What is evaluated and exported, in words."""
+        """A description of the embedding that is evaluated and exported."""
         if not registry.methods.find(self.method).reads_key("baseline.embedding"):
             return f"embeddings of {self.model.embedding_dim} dimensions"
         if self.baseline.embedding == "projection":
@@ -79,7 +81,7 @@ class Recipe(Section):
 
     @property
     def trains(self) -> bool:
-        """Whether the network learns; else its heads are fitted, once."""
+        """Whether the network is trained; otherwise its heads are only fitted, once."""
         return registry.methods.find(self.method).trains
 
     @property
@@ -89,19 +91,19 @@ class Recipe(Section):
 
     @property
     def starts_whitened(self) -> bool:
-        """Whether the heads start as a whitening, if the weights bring no heads of their own."""
+        """Whether the heads start as a whitening, unless the weights include heads."""
         default = "whitened" if self.model.weights is not None or not self.trains else "orthogonal"
         return self.has_linear_heads and (self.model.head or default) == "whitened"
 
     @property
     def images_per_step(self) -> int:
-        """How many images the network is shown in a step."""
+        """The number of images in a training step."""
         labels_alone = registry.methods.find(self.method).learns_from == "labels"
         return self.supervision.num_labeled if labels_alone else self.batch.size
 
     @property
     def registered_names(self) -> dict[str, str]:
-        """The names that the recipe takes from the registers, by the kind of register."""
+        """The names that the recipe takes from the registers, by kind of register."""
         return {
             "backbone": self.model.backbone,
             "data set": self.data.name,

