@@ -158,7 +158,7 @@ class Model(Section):
     trainable: Trainable = Field(
         "all",
         description='Part of the backbone that is trained along with the heads: "all"; "heads" for none; a number '
-        'of its last blocks; or {"lora": RANK} for low-rank matrices added to the dense layers of a vision transformer. '
+        'of its last blocks; or {"lora": RANK} for low-rank matrices in the dense layers of a vision transformer. '
         "The frozen part is computed once for student and teacher.",
     )
     freeze_batch_norm: bool = Field(False, description="Keep the statistics, scales and offsets of BatchNorm.")

@@ -161,7 +161,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
             'model={"backbone":"ResNet50","weights":"a/net.pth"}',
-            'model.weights: "a/net.pth" given; allowed for ResNet50: a Keras weights file, as PyTorch\'s are read for ',
+            'model.weights: "a/net.pth" given; allowed for ResNet50: a Keras weights file, as PyTorch weights are only read',
         ),
         ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null; make it '),
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
@@ -225,7 +225,7 @@ def test_a_baseline_needs_its_name_and_images_alone(recipe_file, method):
         (
             "mean_shift",
             "baseline.memory_size=119",
-            "baseline.memory_size: 119 given; allowed: at least 120, so that it",
+            "baseline.memory_size: 119 given; allowed: at least 120, to hold the batch",
         ),
         ("self_taught", "baseline.top_k=3", "baseline.top_k: 3 given; allowed: leave it out, as self_taught does not"),
         ("moco", "baseline.embedding=pooled", 'baseline.embedding: "pooled" given; allowed: projection, features'),
