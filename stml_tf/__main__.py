@@ -1,4 +1,4 @@
-"""`python -m stml_tf` is the command `stml-tf`."""
+"""The entry point of `python -m stml_tf`, which is the command `stml-tf`."""
 
 from stml_tf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""A dry run: what would write to the disk says so instead."""
+"""Dry runs, in which code that would write to the disk says so instead."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +8,18 @@ _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 class DryRunStopped(Exception):
-    """A dry run has come to where training would write what it goes on with; the message says what that is."""
+    """Raised where a dry run cannot go on without what training would first write, which the message names."""
 
 
 @contextmanager
 def trial(dry: bool) -> Iterator[list[str]]:
-    """Let `would` and `would_have_to` take effect within the block, if `dry`.
+    """Make the block a dry run, if `dry`.
+
+    Args:
+        dry: Whether it is one.
 
     Yields:
-        What `would` was told, in order, to which the block may look when it ends.
+        The list of what `would` is told within the block.
     """
     notes: list[str] = []
     token = _notes.set(notes if dry else None)
@@ -27,10 +30,10 @@ def trial(dry: bool) -> Iterator[list[str]]:
 
 
 def would(what: str) -> bool:
-    """Return whether this is a dry run, which then goes on without what it would have done.
+    """Note what training would do, and return whether this is a dry run, which goes on without it.
 
     Args:
-        what: Continues "training would", such as "download the weights".
+        what: What training would do, such as "download the weights".
     """
     notes = _notes.get()
     if notes is not None:
@@ -40,6 +43,9 @@ def would(what: str) -> bool:
 
 def would_have_to(what: str) -> None:
     """End a dry run before something that it cannot go on without.
+
+    Args:
+        what: What training would do, such as "extract the archive".
 
     Raises:
         DryRunStopped: If this is a dry run.

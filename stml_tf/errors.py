@@ -5,10 +5,10 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done as it was given.
+    """The error of a request that cannot be fulfilled as it was made.
 
-    The message says what was given, what is allowed and what to do. On the command line it is all that is shown, with
-    exit status 2; any other `ValueError` is a fault of the program and keeps its traceback.
+    The message says what was given, what is allowed and what to do. The command line shows nothing else, and exits with
+    status 2; any other `ValueError` is a bug and keeps its traceback.
     """
 
 

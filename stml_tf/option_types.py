@@ -1,4 +1,4 @@
-"""Whether options that a recipe hands on, whatever they mean, are of the types that their receiver takes."""
+"""Type checks of the options that a recipe passes on to a function or class."""
 
 import inspect
 import typing
@@ -18,17 +18,17 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 def require_types(
     owner: str, build: Callable[..., Any], options: Mapping[str, Any], *, undeclared: Mapping[str, Any] = _NONE
 ) -> None:
-    """Refuse the first option of the wrong type.
+    """Refuse an option of the wrong type.
 
     Args:
-        owner: Who takes the options, for the message, such as "Loss 'triplet'".
-        build: The function or class that they go to. What an option may be is its annotation there, or without one the
-            type of its default.
-        options: By name, each an argument of `build`.
-        undeclared: Types by name, where `build` says nothing of use.
+        owner: What takes the options, for the message, such as "Loss 'triplet'".
+        build: The function or class that they are passed to. The type of an option is its annotation there or, without
+            one, the type of its default.
+        options: The options by name, each an argument of `build`.
+        undeclared: Types by name, for arguments that `build` does not declare usefully.
 
     Raises:
-        UserError: Naming the option, what was given and what is allowed.
+        UserError: Naming the first such option, what was given and what is allowed.
     """
     parameters = parameters_of(build)
     hints = _hints(build)
@@ -40,7 +40,7 @@ def require_types(
             allowed = "; or ".join(dict.fromkeys(each["msg"].lower() for each in error.errors()))
             raise UserError(f"{owner}, option {name!r}: {value!r} given; {allowed}.") from None
         except PydanticUserError:
-            continue  # an annotation that says nothing about values, which plug-ins are free to use
+            continue  # an annotation that does not describe values, which plug-ins are free to use
 
 
 def _hints(build: Callable[..., Any]) -> dict[str, Any]:
@@ -51,5 +51,5 @@ def _hints(build: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _of_default(default: Any) -> Any:
-    # A number that is whole by default need not be: 1 for a ratio. Nobody means text or a list by it.
+    # A number need not be whole because its default is, such as 1 for a ratio; but it is neither text nor a list.
     return type(default) if isinstance(default, bool | float | int | str) else Any

@@ -1,7 +1,7 @@
-"""Modules from outside the package that register backbones, data sets, losses and methods; loads no TensorFlow itself.
+"""Plug-ins: modules from outside the package that register backbones, data sets, losses and methods.
 
-A run and a SavedModel record which names of their recipe were registered, and by whom, so that whoever opens them is
-told what to import.
+A run and a SavedModel record which names in their recipe were registered, and by what, so that whoever opens them is
+told what to import. This module itself loads no TensorFlow.
 """
 
 import inspect
@@ -22,10 +22,10 @@ def import_plugin(module: str) -> None:
     """Import a module that registers something.
 
     Args:
-        module: A module's name, looked for in the current folder, too; or the path of a `.py` file.
+        module: Name of a module, which may be in the current folder, or path of a `.py` file.
 
     Raises:
-        UserError: If there is no such module, or it registers nothing that was not there before.
+        UserError: If there is no such module, or it registers nothing new.
     """
     before = _registered()
     with registering(module):
@@ -44,10 +44,10 @@ def records_of(names: Mapping[str, str]) -> list[Record]:
     """Record which of a recipe's names were registered from outside the package.
 
     Args:
-        names: By kind, the names that the recipe uses.
+        names: The names in the recipe, by kind.
 
     Returns:
-        A record of each: its kind, its name, and what registered it.
+        A record of each, with its kind, its name and what registered it.
     """
     entries = [(kind, REGISTERS[kind].get(name)) for kind, name in names.items()]
     return [
@@ -58,11 +58,11 @@ def records_of(names: Mapping[str, str]) -> list[Record]:
 
 
 def require_registered(records: Iterable[Mapping[str, str]], owner: Any) -> None:
-    """Refuse what cannot be opened, as something that it was made with is not registered.
+    """Refuse to open a run or a SavedModel if something that it was made with is not registered.
 
     Args:
         records: What `records_of` returned when it was made.
-        owner: What it is, for the message.
+        owner: What is opened, for the message.
 
     Raises:
         UserError: Naming each import or object that is missing.
@@ -96,12 +96,12 @@ def _import_file(file: Path) -> None:
         raise UserError(f"--import {file}: no such file; give a .py file, or the name of a module.")
     spec = spec_from_file_location(file.stem, file)
     module = module_from_spec(spec)
-    sys.modules[file.stem] = module  # as Keras looks there for the classes that it loads again
+    sys.modules[file.stem] = module  # where Keras looks for classes when it loads them
     spec.loader.exec_module(module)
 
 
 def _import_by_name(name: str) -> None:
-    if (here := str(Path.cwd())) not in sys.path:  # `python -m` has it there, an installed command has not
+    if (here := str(Path.cwd())) not in sys.path:  # `python -m` puts it there, an installed command does not
         sys.path.insert(0, here)
     try:
         import_module(name)

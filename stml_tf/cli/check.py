@@ -94,7 +94,7 @@ def _check_run(
     import_plugins(modules)
     folder = Path(what) if Path(what).is_dir() else None
     if folder is not None and data_dir is not None:
-        raise UserError(f"--data-dir was given with {what}, which is a folder of images itself: leave --data-dir away")
+        raise UserError(f"--data-dir was given with {what}, which is a folder of images itself: omit --data-dir")
     recipe = None if folder else load_recipe(what, overrides, check_files=False)
     with waiting("loading TensorFlow"):
         import_tensorflow()

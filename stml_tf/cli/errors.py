@@ -1,4 +1,4 @@
-"""How a command ends that cannot do what it was asked: in one message, without a traceback."""
+"""Errors on the command line: a single message without a traceback."""
 
 import errno
 import os
@@ -18,29 +18,33 @@ from stml_tf.errors import UserError
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
 )
-# TensorFlow's errors by name, as this module does without it.
+# TensorFlow's errors by name, as this module does not import it.
 LOST_WORKER = ("UnavailableError", "AbortedError", "CancelledError", "DeadlineExceededError")
 DISK_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
 class Stopped(click.ClickException):
-    """The work had to stop. Names of files in the message cannot act upon the terminal."""
+    """The error of work that had to stop. File names in its message cannot control the terminal."""
 
     def __init__(self, message: str) -> None:
         super().__init__(visible_lines(message))
 
 
 class Refused(Stopped):
-    """What was asked for cannot be done as it was given."""
+    """The error of a request that cannot be fulfilled as it was made."""
 
     exit_code = 2
 
 
 @contextmanager
 def errors_as_messages(verbose: bool) -> Iterator[None]:
-    """Tell of an error that is meant for people in one message; any other keeps its traceback.
+    """Show an error that is meant for people as a message; any other keeps its traceback.
 
-    The exit status is 2 for what is refused, 1 where a run had to stop, and 128 plus the signal that interrupted it.
+    The exit status is 2 for a refused request, 1 for a run that had to stop, and 128 plus the signal that interrupted
+    it.
+
+    Args:
+        verbose: Whether to show TensorFlow's messages, and the traceback of every error.
     """
     if not verbose:
         hush_tensorflow()
@@ -49,7 +53,7 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        raise  # Whoever read has seen enough: click ends quietly.
+        raise  # The reader has seen enough, and click ends quietly.
     except Exception as error:
         told = _as_message(error)
         if told is None:
@@ -60,11 +64,11 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
 
 
 def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
-    """What to raise in place of an error that is meant for people; None for a fault of the program."""
+    """Return what to raise in place of an error that is meant for people; None for a bug."""
     if isinstance(error, DryRunStopped):
         click.echo(str(error))
         return SystemExit(0)
-    # By its words, as TensorFlow writes summaries and SavedModels itself, and has errors of its own.
+    # By its wording, as TensorFlow writes summaries and SavedModels itself and raises its own errors.
     full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
     if full:
         reason = re.sub(r"^{{function_node .*?}} ", "", full[0])
@@ -85,7 +89,7 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
         )
     if os.environ.get("TF_CONFIG") and name in LOST_WORKER:
         return Stopped(
-            f"Another worker of this job cannot be reached ({_first_line(error)}): see that TF_CONFIG names all of "
+            f"Another worker of this job cannot be reached ({_first_line(error)}): check that TF_CONFIG names all of "
             "them and that they can start, end those that still run, then start all of them again with --resume."
         )
     return Refused(str(error)) if isinstance(error, UserError | OSError) else None

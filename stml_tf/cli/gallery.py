@@ -1,4 +1,4 @@
-"""The commands that embed images, and that make galleries and keep them up to date: parse, call, print."""
+"""The commands that embed images, make galleries and keep them up to date: parse, call, print."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stml_tf.cli.terminal import number, progress, say, visible, waiting
 if TYPE_CHECKING:
     from stml_tf.search.gallery import Changes, Gallery
 
-# What the commands call is imported inside them, so that `stml-tf --help` need not wait for it, and TensorFlow after
-# everything that can be refused without it.
+# Commands import what they call, so that `stml-tf --help` need not wait for it, and TensorFlow only after everything
+# that can be refused without it.
 
 ANY_PATH = click.Path(path_type=Path)
 model_argument = click.argument("model", type=ANY_PATH)
@@ -38,7 +38,7 @@ model_option = click.option(
 def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) -> None:
     """Embed IMAGES, a folder or a text file that lists paths, with the SavedModel MODEL into one file.
 
-    A run that was interrupted goes on where it was.
+    An interrupted run continues where it stopped.
     """
     with errors_as_messages(verbose):
         from stml_tf.export.saved_model import require_saved_model
@@ -67,14 +67,14 @@ def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) 
     type=click.Choice(["exact", "hnsw", "ivfpq"]),
     default="exact",
     show_default=True,
-    help="How it is searched. hnsw (fast) and ivfpq (sooner built) may miss a few neighbours.",
+    help="Kind of index. hnsw (fast to search) and ivfpq (faster to build) may miss a few neighbours.",
 )
 @overwrite_option
 @verbose_option
 def index(model: Path, images: Path, gallery: Path, kind: str, overwrite: bool, verbose: bool) -> None:
-    """Make a gallery to search, of IMAGES, a folder or a text file that lists paths, with the SavedModel MODEL.
+    """Make a gallery to search of IMAGES, a folder or a text file that lists paths, with the SavedModel MODEL.
 
-    A run that was interrupted goes on where it was. Until it is done, a gallery that is replaced answers.
+    An interrupted run continues where it stopped. A gallery that is replaced answers until the new one is ready.
     """
     with errors_as_messages(verbose):
         from stml_tf.export.saved_model import require_saved_model
@@ -101,7 +101,7 @@ def index(model: Path, images: Path, gallery: Path, kind: str, overwrite: bool, 
 def add(gallery: Path, images: Path, model: Path | None, verbose: bool) -> None:
     """Add IMAGES, a folder, a text file that lists paths or an image, to GALLERY.
 
-    Those that it holds are embedded again if they have changed, and passed over if not.
+    Images that it already holds are embedded again if they have changed, and skipped if not.
     """
     with errors_as_messages(verbose):
         from stml_tf.search import Gallery
@@ -123,9 +123,8 @@ def add(gallery: Path, images: Path, model: Path | None, verbose: bool) -> None:
 def update(gallery: Path, images: Path | None, model: Path | None, verbose: bool) -> None:
     """Bring GALLERY up to date with the disk.
 
-    What is new is added, what changed is embedded again, what is gone is dropped, and what moved is followed. New and
-    moved images are looked for in IMAGES; by default where GALLERY was made from. What was taken out with `remove`
-    stays out.
+    New images are added, changed ones embedded again, missing ones dropped, and moved ones followed. New and moved
+    images are looked for in IMAGES, by default what GALLERY was made from. Images that `remove` took out stay out.
     """
     with errors_as_messages(verbose):
         from stml_tf.search import Gallery
@@ -142,7 +141,7 @@ def update(gallery: Path, images: Path | None, model: Path | None, verbose: bool
 @click.argument("images", nargs=-1, required=True, type=ANY_PATH)
 @verbose_option
 def remove(gallery: Path, images: tuple[Path, ...], verbose: bool) -> None:
-    """Take IMAGES, or all below a folder, out of GALLERY. Their files stay."""
+    """Remove IMAGES, or all images below a folder, from GALLERY. Their files stay."""
     with errors_as_messages(verbose):
         from stml_tf.search import Gallery
 
@@ -152,13 +151,19 @@ def remove(gallery: Path, images: tuple[Path, ...], verbose: bool) -> None:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow, and say so meanwhile."""
+    """Import TensorFlow, and say so in the meantime."""
     with waiting("loading TensorFlow"):
         import_tensorflow()
 
 
 def tell_stale(gallery: Gallery, path: Path, consequence: str = "") -> None:
-    """Say that files have changed or gone since they were embedded, if any have."""
+    """Say how many files have changed or disappeared since they were embedded, if any.
+
+    Args:
+        gallery: The gallery.
+        path: Its folder, for the message.
+        consequence: What follows from it, for the message.
+    """
     stale = gallery.stale()
     if not len(stale):
         return
@@ -189,7 +194,7 @@ def _tell_approximation(gallery: Gallery) -> None:
         "measured on a sample"
     )
     if found.recall_at_10 < WANTED_RECALL:
-        say(f"That is below the {100 * WANTED_RECALL:.0f} % aimed at, however hard it looks: use --kind exact.")
+        say(f"That is below the {100 * WANTED_RECALL:.0f} % aimed at, even at its most thorough: use --kind exact.")
 
 
 def _tell_unreadable(count: int, file: str) -> None:

@@ -1,4 +1,4 @@
-"""What turns a folder of images into a recipe, and the network that came of it into a gallery: parse, call, print."""
+"""From a folder of images to a recipe, and from the trained network to a gallery: parse, call, print."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _KEYS = {"test": "data.test", "backbone": "model.backbone", "weights": "model.we
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say more of images than their folder."""
+    """Add the options that go with a folder of images to a command."""
     for option in (
         click.option("--name", help="Name of the run and the gallery; the folder's by default."),
         click.option("--weights", metavar="PATH", help="Weights of --backbone: a file or a folder."),
-        click.option("--backbone", metavar="NAME", help="The network, by its name in recipes; chosen by default."),
+        click.option("--backbone", metavar="NAME", help="Name of the backbone, as in recipes; chosen by default."),
         click.option("--test", type=FOLDER, help="Folder of test images, with a folder for each class."),
     ):
         command = option(command)
@@ -59,6 +59,12 @@ def one_of_recipe_and_images(
 ) -> None:
     """Refuse arguments of `train` that do not go together.
 
+    Args:
+        recipe: The argument RECIPE.
+        images: The option --images.
+        data_dir: The option --data-dir.
+        chosen: The options that go with --images.
+
     Raises:
         UserError: If both or neither of RECIPE and --images are given, or an option that goes with the other.
     """
@@ -69,7 +75,7 @@ def one_of_recipe_and_images(
             "a folder of your own images"
         )
     if images is not None and data_dir is not None:
-        raise UserError("--data-dir was given with --images, which says where the images are: leave --data-dir away")
+        raise UserError("--data-dir was given with --images, which already says where the images are: omit --data-dir")
     for option, value in chosen.items():
         if images is None and value is not None:
             raise UserError(
@@ -78,7 +84,7 @@ def one_of_recipe_and_images(
 
 
 def choose_recipe(images: Path, **chosen: Any) -> dict[str, Any]:
-    """Choose the recipe's document for a folder of images, see `recipe_for_images`."""
+    """Choose a recipe for a folder of images; see `recipe_for_images`."""
     from stml_tf.data.survey import survey_images
     from stml_tf.recipe.for_images import recipe_for_images
 
@@ -86,7 +92,7 @@ def choose_recipe(images: Path, **chosen: Any) -> dict[str, Any]:
 
 
 def describe(recipe: Recipe) -> str:
-    """Say in a line what was chosen."""
+    """Describe a chosen recipe in a line."""
     return (
         f"{recipe.model.backbone} at {recipe.views.size} px, batches of {number(recipe.batch.size)}, "
         f"{number(recipe.training.epochs, 'epoch')}"
@@ -94,7 +100,7 @@ def describe(recipe: Recipe) -> str:
 
 
 def tell_choices(recipe: Recipe, run_dir: Path | None) -> None:
-    """Say what was chosen, where the reasons will be if there is a run folder, and what can be measured."""
+    """Print what was chosen, where the reasons will be if there is a run folder, and what can be measured."""
     where = "" if run_dir is None else f"; the reasons are in {visible(run_dir / 'recipe.json')}"
     click.echo(f"Chosen for these images: {describe(recipe)}{where}")
     about_tests = "data.test" if recipe.data.train_classes is None else "data.train_classes"
@@ -103,7 +109,7 @@ def tell_choices(recipe: Recipe, run_dir: Path | None) -> None:
 
 
 def build_gallery(saved_model: Path, images: Path, gallery: Path, *, overwrite: bool) -> None:
-    """Make all images of a folder searchable with the network that was trained on them, and say how to search."""
+    """Make a gallery of a folder of images with the network that was trained on them, and say how to search it."""
     from stml_tf.search import Gallery
 
     with progress("embedding") as on_progress:

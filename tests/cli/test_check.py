@@ -86,7 +86,7 @@ def test_a_folder_is_checked_as_train_would_take_it(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data/train", "--data-dir", "data"], "which is a folder of images itself: leave --data-dir away"),
+        (["data/train", "--data-dir", "data"], "which is a folder of images itself: omit --data-dir"),
         (["checked.json"], "The data are in a folder of your own: say where with --data-dir DIR."),
         (["empty"], "holds no images"),
         (["none.json"], "none.json"),

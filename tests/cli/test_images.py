@@ -90,7 +90,7 @@ def test_a_gallery_that_is_there_is_refused_before_training(asked, images):
     [
         ([], "Neither was given: train takes either RECIPE"),
         (["quickstart", "--images", "."], "Both were given: train takes either RECIPE"),
-        (["--images", ".", "--data-dir", "."], "leave --data-dir away"),
+        (["--images", ".", "--data-dir", "."], "omit --data-dir"),
         (["quickstart", "--backbone", "conv4"], "give --set model.backbone=conv4"),
         (["quickstart", "--name", "a b"], "give --set name='a b'"),
         (["--images", "."], "holds no images"),

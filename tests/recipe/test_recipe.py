@@ -161,7 +161,7 @@ def test_a_byte_order_mark_is_fine(recipe_file):
         ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
             'model={"backbone":"ResNet50","weights":"a/net.pth"}',
-            'model.weights: "a/net.pth" given; allowed for ResNet50: a Keras weights file, as PyTorch weights are only read',
+            'model.weights: "a/net.pth" given; allowed for ResNet50: a Keras weights file, as PyTorch weights are',
         ),
         ("model.weights=gone.h5", 'model.weights: no such file: "gone.h5" given; allowed: a file or null; make it '),
         ("model.weights=gone.h5", "stml-tf convert-weights CHECKPOINT --backbone conv4 -o gone.h5"),
