@@ -110,8 +110,8 @@ def test_a_lost_worker_is_told_of_where_there_are_several(monkeypatch):
     result = ended_by(error)
     assert result.exit_code == 1
     assert result.output == (
-        "Error: Another worker of this job cannot be reached (Socket closed): check that TF_CONFIG names all of them and "
-        "that they can start, end those that still run, then start all of them again with --resume.\n"
+        "Error: Another worker of this job cannot be reached (Socket closed): check that TF_CONFIG names all of them "
+        "and that they can start, end those that still run, then start all of them again with --resume.\n"
     )
 
 
