@@ -67,6 +67,9 @@ def require_registered(records: Iterable[Mapping[str, str]], owner: Any) -> None
     Raises:
         UserError: Naming each import or object that is missing.
     """
+    records = list(records)
+    if unknown := {str(record.get("kind")) for record in records} - REGISTERS.keys():
+        raise UserError(f"{owner} names parts that this version does not know: {', '.join(sorted(unknown))}.")
     missing = [record for record in records if record["name"] not in REGISTERS[record["kind"]]]
     if missing:
         raise UserError("\n".join([f"{owner} cannot be opened without what it was made with:", *map(_advice, missing)]))

@@ -15,7 +15,8 @@ from stml_tf.data.formats.rule import DEFAULT_DECODING, Decoding
 from stml_tf.data.inspection import Unreadable
 from stml_tf.errors import UserError
 from stml_tf.export.effects import refuse_effects
-from stml_tf.export.saved_model import read_metadata, require_intact, require_saved_model
+from stml_tf.export.saved_model import METADATA, read_metadata, require_intact, require_saved_model
+from stml_tf.files import unreadable_is_damage
 
 _SIGNATURE = "pixels"
 _MOST_AHEAD = 64
@@ -184,7 +185,6 @@ def _read(image: Source, decoding: Decoding) -> np.ndarray | UnreadableImageErro
 def _decoding(saved_model: Path) -> Decoding:
     """Read how the model was told to decode; a model that does not say so was exported with the defaults."""
     metadata = read_metadata(saved_model)
-    return Decoding(
-        background=tuple(metadata.get("background", DEFAULT_DECODING.background)),
-        bit_depth=metadata.get("bit_depth", DEFAULT_DECODING.bit_depth),
-    )
+    with unreadable_is_damage(saved_model / METADATA):
+        red, green, blue = map(int, metadata.get("background", DEFAULT_DECODING.background))
+        return Decoding((red, green, blue), int(metadata.get("bit_depth", DEFAULT_DECODING.bit_depth)))

@@ -209,7 +209,7 @@ class RunFolder:
         path = self.path / f"{name}.npz"
         if not path.exists():
             return None
-        with np.load(require_seal(path)) as kept:
+        with unreadable_is_damage(path), np.load(require_seal(path)) as kept:
             return dict(kept)
 
     def write_report(self, page: str) -> None:
@@ -251,7 +251,10 @@ class RunFolder:
 
     def plugins(self) -> list[Record]:
         """Return the records of what the run's recipe names that was registered from outside the package."""
-        return read_json(self.plugins_file)["plugins"] if self.plugins_file.exists() else []
+        if not self.plugins_file.exists():
+            return []
+        with unreadable_is_damage(self.plugins_file):
+            return [{**record} for record in read_json(self.plugins_file)["plugins"]]
 
     def _delete_run(self) -> None:
         """Delete what a run writes, and nothing else in its folder."""
