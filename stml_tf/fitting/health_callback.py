@@ -27,6 +27,7 @@ class HealthCallback(keras.callbacks.Callback):
 
     Attributes:
         verdict: What the health of the last epoch says, beside all before.
+        views: What `embed_views` returned last.
         before: The health before training.
         epochs_collapsing: For how many epochs the run has been collapsing.
     """
@@ -47,7 +48,7 @@ class HealthCallback(keras.callbacks.Callback):
         self.pretrained = pretrained
         self.verdict = Verdict.HEALTHY
         self.epochs_collapsing = 0
-        self._last = last
+        self.views = last
         self._history = [measure_health(start)]
 
     @property
@@ -66,12 +67,12 @@ class HealthCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if len(self._history) == 1:
-            self._last = self.start
+            self.views = self.start
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         views = self.embed_views()
-        health = measure_health(views, last=self._last, start=self.start)
-        self._last = views
+        health = measure_health(views, last=self.views, start=self.start)
+        self.views = views
         self.remember(epoch + 1, views)
         self._judge(health)
         if logs is not None:

@@ -2,13 +2,17 @@
 
 from stml_tf.evaluation.agreement import mean_agreement, pseudo_label_agreement
 from stml_tf.monitoring.display import Display
+from stml_tf.monitoring.epoch_pictures import EpochPictures
 from stml_tf.monitoring.figures import figure_to_png, learning_figure, pick_queries, retrieval_figure, save_figure
 from stml_tf.monitoring.progress import ProgressCallback
 from stml_tf.monitoring.report import compared_with_free, describe_run, epochs_report, metrics_table, say, where_listed
-from stml_tf.monitoring.summaries import Summaries, TensorBoardScalars
+from stml_tf.monitoring.summaries import Summaries
+from stml_tf.monitoring.tensorboard_scalars import FreeBaselines, TensorBoardScalars
 
 __all__ = [
     "Display",
+    "EpochPictures",
+    "FreeBaselines",
     "ProgressCallback",
     "Summaries",
     "TensorBoardScalars",

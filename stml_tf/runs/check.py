@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.examination import MAX_EXAMINED, Examination, examine
 from stml_tf.data.image_files import counted as counted_reasons
 from stml_tf.data.image_files import find_images, printable
-from stml_tf.data.loader import pixels_of
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.survey import survey_images
-from stml_tf.data.transforms import random_view
 from stml_tf.dry_run import trial
 from stml_tf.errors import UserError
 from stml_tf.recipe.for_images import recipe_for_images
@@ -30,9 +27,8 @@ from stml_tf.runs.find_copies import find_copies
 from stml_tf.runs.find_flaws import find_flaws
 from stml_tf.runs.findings import GALLERY, TEST, TRAINING, UNLABELED, Finding, LookedAt, Severity, by_severity, refusal
 from stml_tf.runs.measure_steps import MeasuredSteps, measure_steps
+from stml_tf.runs.shown_views import ShownViews, show_views
 from stml_tf.runs.training_data import training_data
-
-NUM_SHOWN, VIEWS_SHOWN = 6, 5
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]]
 
@@ -59,15 +55,6 @@ class SetFacts:
 
 
 @dataclass(frozen=True, eq=False)
-class ViewsOf:
-    """An image, and what the network is shown of it: pixels, uint8 `[height, width, 3]` each."""
-
-    name: str
-    image: np.ndarray
-    views: list[np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
 class Check:
     """What looking over a run has shown.
 
@@ -78,7 +65,7 @@ class Check:
         left_out: How many files are no data, by reason.
         findings: The worst first.
         steps: What training steps take; None if none were taken.
-        views: Some images, and what the network is shown of them.
+        views: Some training images, and what the network is shown of them.
         looked: The images, for those who want to show some.
     """
 
@@ -88,7 +75,7 @@ class Check:
     left_out: str
     findings: list[Finding]
     steps: MeasuredSteps | None
-    views: list[ViewsOf]
+    views: list[ShownViews]
     looked: LookedAt
 
     @property
@@ -192,7 +179,7 @@ def _look_over(
         left_out=counted_reasons(catalog.left_out),
         findings=by_severity([*refusals, *copies, *flaws]),
         steps=None,
-        views=_views(recipe, looked) if recipe else [],
+        views=show_views(recipe, catalog.train, among=list(seen[TRAINING].digests)) if recipe else [],
         looked=looked,
     )
 
@@ -209,21 +196,6 @@ def _facts(images: ImageSet, seen: Examination) -> SetFacts:
         sides=(sides[0], sides[len(sides) // 2], sides[-1]) if sides else None,
         classes=dict(classes.most_common()),
     )
-
-
-def _views(recipe: Recipe, looked: LookedAt) -> list[ViewsOf]:
-    """Some training images from the first to the last, and random views of each."""
-    places = looked.side((TRAINING,))
-    chosen = [places[at] for at in np.unique(np.linspace(0, len(places) - 1, min(NUM_SHOWN, len(places))).astype(int))]
-    settings = recipe.views.model_dump(exclude={"num_views"})
-
-    def views_of(name: str, index: int) -> ViewsOf:
-        pixels = pixels_of(looked.sets[name], index)
-        views = [random_view(tf.constant(pixels), [recipe.seed, view], **settings) for view in range(VIEWS_SHOWN)]
-        rounded = [np.asarray(tf.cast(tf.clip_by_value(tf.round(view), 0, 255), tf.uint8)) for view in views]
-        return ViewsOf(looked.name((name, index)), pixels, rounded)
-
-    return [views_of(*place) for place in chosen]
 
 
 def _readable(catalog: Catalog, looked: LookedAt) -> Catalog:

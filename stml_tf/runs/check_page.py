@@ -9,8 +9,9 @@ from stml_tf.data.decoding import UnreadableImageError
 from stml_tf.data.loader import pixels_of
 from stml_tf.pages.pictures import Picture, picture_of_pixels
 from stml_tf.pages.template import render
-from stml_tf.runs.check import Check, SetFacts, ViewsOf
-from stml_tf.runs.findings import Finding, Place, Severity, counted
+from stml_tf.runs.check import Check, SetFacts
+from stml_tf.runs.findings import TRAINING, Finding, Place, Severity, counted
+from stml_tf.runs.shown_views import ShownViews
 
 _SHOWN = 12
 _NAMED = 50
@@ -44,7 +45,7 @@ def check_page(check: Check) -> str:
         groups=[(heading, told) for heading, told in groups if told],
         sets={name: _facts(facts) for name, facts in check.sets.items()},
         steps=check.steps,
-        views=[_views(views) for views in check.views],
+        views=[_views(check, views) for views in check.views],
         num_views=check.recipe.views.num_views if check.recipe else 0,
     )
 
@@ -64,9 +65,10 @@ def _picture(check: Check, place: Place) -> Picture:
     return picture_of_pixels(pixels, alt=name, caption=name.rsplit("/", 1)[-1], title=name)
 
 
-def _views(views: ViewsOf) -> tuple[Picture, list[Picture]]:
-    name = views.name.rsplit("/", 1)[-1]
-    image = picture_of_pixels(views.image, alt=f"Image {name}", heading="Image", caption=name, title=views.name)
+def _views(check: Check, views: ShownViews) -> tuple[Picture, list[Picture]]:
+    path = check.looked.name((TRAINING, views.index))
+    name = path.rsplit("/", 1)[-1]
+    image = picture_of_pixels(views.image, alt=f"Image {name}", heading="Image", caption=name, title=path)
     return image, [
         picture_of_pixels(view, alt=f"View {number} of {name}") for number, view in enumerate(views.views, start=1)
     ]

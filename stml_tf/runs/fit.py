@@ -16,11 +16,12 @@ from stml_tf.fitting.record_callback import RecordCallback
 from stml_tf.fitting.resumable_fit import fit_from
 from stml_tf.fitting.speed_callback import SpeedCallback
 from stml_tf.fitting.stop_signals import StopSignals
-from stml_tf.monitoring import ProgressCallback, Summaries, TensorBoardScalars, say
+from stml_tf.monitoring import ProgressCallback, Summaries, say
 from stml_tf.runs.health import health_callback, stops_when_collapsed
 from stml_tf.runs.history import write_history
 from stml_tf.runs.measure import measure_epoch
 from stml_tf.runs.prepare import Run
+from stml_tf.runs.tensorboard import callbacks_for
 
 History = list[dict[str, float | None]]
 Watch = Callable[[int, Mapping[str, float]], None]  # of the number of complete epochs, and what the last one logged
@@ -51,13 +52,19 @@ def keep_as_it_is(run: Run) -> History:
 
 
 def fit(
-    run: Run, summaries: Summaries, *, resume_from: Checkpoint | None = None, watch: Watch | None = None
+    run: Run,
+    summaries: Summaries,
+    *,
+    free: Mapping[str, Mapping[str, float]] | None = None,
+    resume_from: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> History:
     """Train to the end of the recipe's last epoch.
 
     Args:
         run: The run; its model is trained.
         summaries: What TensorBoard shows of it.
+        free: Metrics of what can be had without training, by name, to compare with in TensorBoard.
         resume_from: The checkpoint to resume from; None: start from the beginning.
         watch: Is called when an epoch is over, its checkpoint too; what it raises ends the run.
 
@@ -99,7 +106,9 @@ def fit(
                 first_batch=checkpoints.batch,
                 epochs=run.recipe.training.epochs,
                 callbacks=[
-                    *_in_order(run, health, TensorBoardScalars(summaries), progress, record, checkpoints),
+                    *_in_order(
+                        run, health, callbacks_for(run, summaries, health, free or {}), progress, record, checkpoints
+                    ),
                     *([_Watched(watch)] if watch else []),
                 ],
             )
@@ -120,7 +129,7 @@ def _own_batches(run: Run, **at: Any) -> Any:
 def _in_order(
     run: Run,
     health: HealthCallback | None,
-    scalars: TensorBoardScalars,
+    shown: list[keras.callbacks.Callback],
     progress: ProgressCallback,
     record: RecordCallback,
     checkpoints: CheckpointCallback,
@@ -133,7 +142,7 @@ def _in_order(
         run.neighbors,  # before anything asks which batches the epoch has
         MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the next ones read
         *([health] if health else []),  # likewise
-        scalars,
+        *shown,
         progress,
         record,
         *stop_when_collapsed,  # after what tells of an epoch, before what keeps its network

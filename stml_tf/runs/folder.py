@@ -261,7 +261,10 @@ class RunFolder:
         for checkpoint in self.checkpoints.glob("epoch-*"):
             delete_known(checkpoint, ("state.json", "variables.npz"))
         delete_known(self.checkpoints, ())
-        delete_known(self.tensorboard, ("events.out.tfevents.*",))
+        for baseline in ("raw_pixels", "frozen_features", "whitened_features"):
+            delete_known(self.tensorboard / baseline, ("events.out.tfevents.*",))
+        projector = ("projector_config.pbtxt", "embeddings.bytes", "metadata.tsv", "sprite.png")
+        delete_known(self.tensorboard, ("events.out.tfevents.*", *projector))
         remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
         lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt", "leaks.txt")
         shown = ("history.json", "queries.npz", "evidence.json", self.report.name)

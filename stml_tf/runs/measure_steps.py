@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -17,6 +16,7 @@ from stml_tf.data.catalog import Catalog
 from stml_tf.distribution.devices import distribute_batches
 from stml_tf.distribution.workers import worker
 from stml_tf.fitting.resumable_fit import fit_from
+from stml_tf.fitting.speed_callback import peak_memory
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.embed import embed_images
 from stml_tf.runs.prepare import prepare
@@ -125,10 +125,5 @@ def _memory() -> tuple[int | None, int | None]:
     """The most that was taken so far and what there is: of the first GPU, or of this process and machine."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"], None
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None, None
-    unit = 1 if sys.platform == "darwin" else 1024
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, there
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return peak_memory(), there

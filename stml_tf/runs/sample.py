@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import training_batches
 from stml_tf.data.transforms import random_view
 from stml_tf.models import preprocessing
@@ -20,6 +21,12 @@ def sample_size(run: Run) -> int:
     return min(len(run.data.images), LARGEST)
 
 
+def sample_of(run: Run) -> ImageSet:
+    """Return the sample of a run, in the order in which `embed_sample` embeds it."""
+    random = np.random.default_rng(run.recipe.seed)
+    return run.data.images.take(np.sort(random.choice(len(run.data.images), sample_size(run), replace=False)))
+
+
 def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
     """Embed both views of the sample, which are the same at every call.
 
@@ -31,8 +38,7 @@ def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
         `[2, sample_size(run), dim]` float32, not normalised.
     """
     recipe, size = run.recipe, sample_size(run)
-    random = np.random.default_rng(recipe.seed)
-    images = run.data.images.take(np.sort(random.choice(len(run.data.images), size, replace=False)))
+    images = sample_of(run)
     batch = min(_BATCH, size)
     steps = -(-size // batch)
     rows = np.resize(np.arange(size), (steps, batch))  # the last batch is filled up from the beginning

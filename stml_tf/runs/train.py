@@ -27,6 +27,7 @@ from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, reached, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.same_images import test_classes_of
+from stml_tf.runs.tensorboard import show_beginning, show_end
 from stml_tf.runs.whitened import measure_free, start_heads
 
 
@@ -142,10 +143,16 @@ def train_recipe(
         # Fail now, not after training, if test images cannot be measured. Pixels can wait until the end.
         results["before_training"] = measured(run, before)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
+    metrics = {row: each.metrics for row, each in results.items()}
     if checkpoint is None:
-        summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
+        show_beginning(run, summaries, metrics)
+    compared = {row: metrics[row] for row in free}
     try:
-        history = fit(run, summaries, resume_from=checkpoint, watch=watch) if recipe.trains else keep_as_it_is(run)
+        history = (
+            fit(run, summaries, free=compared, resume_from=checkpoint, watch=watch)
+            if recipe.trains
+            else keep_as_it_is(run)
+        )
     except (TrainingStopped, TrainingInterrupted):
         leave_page_of_what_was_stopped(run)
         raise
@@ -159,8 +166,9 @@ def train_recipe(
             results[reached(recipe)] = measured(run, after)
             with run.display.doing("drawing queries and their neighbours"):
                 draw_retrieval(run, summaries, before=before, after=after)
-        summaries.close()
         metrics = {row: each.metrics for row, each in results.items()}
+        show_end(run, summaries, metrics, sample, test_embeddings=after)
+        summaries.close()
         saved_model = None
         if export:
             with run.display.doing("writing the SavedModel"):
@@ -173,6 +181,6 @@ def train_recipe(
                 )
         with run.display.doing("looking at images for the report"):
             keep_evidence(run, sample, test_embeddings=after, results=results)
-        report(run, metrics, history, saved_model, free={row: metrics[row] for row in free})
+        report(run, metrics, history, saved_model, free=compared)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -1,11 +1,10 @@
-import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from stml_tf.monitoring.figures import figure_to_png, retrieval_figure
-from stml_tf.monitoring.summaries import Summaries, TensorBoardScalars
+from stml_tf.monitoring.summaries import Summaries
 
 
 def read(log_dir):
@@ -54,64 +53,27 @@ def test_images_come_back(tmp_path):
     np.testing.assert_array_equal(tf.io.decode_png(written["retrieval"][0][1][2]), tf.io.decode_png(png))
 
 
-def train(log_dir, *, epochs, model=None, initial_epoch=0, extra=None):
-    class Add(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            logs.update(extra or {})
-
-    if model is None:
-        model = keras.Sequential([keras.layers.Dense(1)])
-        model.compile(keras.optimizers.SGD(0.25), "mse")
-    summaries = Summaries(log_dir)
-    images = np.ones((10, 2), np.float32)
-    history = model.fit(
-        images,
-        images[:, :1],
-        batch_size=2,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        verbose=0,
-        callbacks=[Add(), TensorBoardScalars(summaries, every=2)],
-    )
+def test_histograms_and_settings_come_back(tmp_path):
+    summaries = Summaries(tmp_path)
+    summaries.histogram("health/cosines", np.array([0.0, 0.1, 0.9]), step=1)
+    summaries.hparams({"batch.size": 60, "flip": True, "backbone": "conv4"}, metrics={"0_overview/recall@1": "R@1"})
     summaries.close()
-    return model, history.history
+    assert read(tmp_path)["health/cosines"][0][1][:, 2].sum() == 3
+    plugins = EventAccumulator(str(tmp_path)).Reload().summary_metadata
+    started = plugin_data_pb2.HParamsPluginData.FromString(
+        plugins["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
+    assert started.hparams["batch.size"].number_value == 60
+    assert started.hparams["flip"].bool_value and started.hparams["backbone"].string_value == "conv4"
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(
+        plugins["_hparams_/experiment"].plugin_data.content
+    ).experiment
+    assert [(info.name.tag, info.display_name) for info in experiment.metric_infos] == [("0_overview/recall@1", "R@1")]
 
 
-def test_logs_of_fit_are_grouped(tmp_path):
-    extra = {
-        "relaxed_contrastive": 1.0,
-        "gradient_norm": 2.0,
-        "positive_share": 3.0,
-        "recall@1": 4.0,
-        "map@r": 5.0,
-        "own/name": 6.0,
-    }
-    _, history = train(tmp_path, epochs=2, extra=extra)
-    written = read(tmp_path)
-    assert set(written) == {
-        "batch/loss",
-        "loss/total",
-        "loss/relaxed_contrastive",
-        "train/learning_rate",
-        "train/gradient_norm",
-        "pseudo_labels/positive_share",
-        "retrieval/recall@1",
-        "retrieval/map@r",
-        "own/name",
-    }
-    assert written["train/learning_rate"] == [(1, 0.25), (2, 0.25)]
-    assert written["train/gradient_norm"] == [(1, 2.0), (2, 2.0)]
-    assert [step for step, _ in written["loss/total"]] == [1, 2]
-    np.testing.assert_allclose([value for _, value in written["loss/total"]], history["loss"], rtol=1e-6)
-
-
-def test_batches_are_counted_over_epochs_and_over_resumed_runs(tmp_path):
-    model, _ = train(tmp_path, epochs=2)
-    train(tmp_path, epochs=3, model=model, initial_epoch=2)
-    # Five batches an epoch, every second one is written.
-    assert [step for step, _ in read(tmp_path)["batch/loss"]] == [2, 4, 7, 9, 12, 14]
-
-
-def test_every_must_be_positive(tmp_path):
-    with pytest.raises(ValueError, match="every is 0, but must be at least 1 batch"):
-        TensorBoardScalars(Summaries(tmp_path), every=0)
+def test_a_folder_below_is_a_run_of_its_own(tmp_path):
+    below = Summaries(tmp_path).beside("frozen_features")
+    below.scalars({"0_overview/recall@1": 0.5}, step=0)
+    below.close()
+    assert read(tmp_path / "frozen_features")["0_overview/recall@1"] == [(0, 0.5)]
+    assert Summaries(None).beside("frozen_features").log_dir is None

@@ -133,7 +133,25 @@ def test_tensorboard_shows_losses_labels_retrieval_picture_and_recipe(finished):
         "retrieval/recall@1",
         "retrieval",
         "recipe",
+        "0_overview/health",
+        "0_overview/recall@1",
+        "0_overview/effective_rank",
+        "0_overview/epoch_seconds",
+        "neighbors/of_fixed_queries",
+        "health/cosines_of_different_images",
+        "health/cosines_of_two_views",
+        "pseudo_labels/of_a_batch",
+        "views",
+        "_hparams_/session_start_info",
     } <= tensors
+    assert min(tensors - {"_hparams_/session_start_info", "_hparams_/experiment"}).startswith("0_overview/")
+    assert not {tag for tag in tensors if "queries" in tag and "fixed" not in tag}
+    assert [event.step for event in events.Tensors("0_overview/recall@1")] == [0, 1, 2]
+    lines = EventAccumulator(str(folder / "tensorboard" / "raw_pixels")).Reload()
+    assert [event.step for event in lines.Tensors("0_overview/recall@1")] == [0, 2]
+    rows = (folder / "tensorboard" / "metadata.tsv").read_text().splitlines()
+    assert len(rows) == 49 and rows[0] == "image\tclass"
+    assert (folder / "tensorboard" / "embeddings.bytes").stat().st_size % (48 * 4) == 0
 
 
 def test_a_finished_run_and_its_saved_model_measure_the_same(finished):
