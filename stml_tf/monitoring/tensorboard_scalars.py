@@ -98,9 +98,12 @@ class FreeBaselines(keras.callbacks.Callback):
     def __init__(self, summaries: Summaries, recall: Mapping[str, float]) -> None:
         super().__init__()
         self.recall = {name: (summaries.beside(name), value) for name, value in recall.items()}
+        self._begun = False
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.draw(0)
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._begun:  # where a resumed run begins, so that no line goes back
+            self.draw(epoch)
+        self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.draw(epoch + 1)

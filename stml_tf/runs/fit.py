@@ -95,6 +95,7 @@ def fit(
     progress = ProgressCallback(
         images_per_batch=run.data.batches.batch_size, display=run.display, verdict=lambda: health and health.verdict
     )
+    shown = callbacks_for(run, summaries, health, free or {}, epochs_done=checkpoints.epoch)
     record = RecordCallback(partial(write_history, run, health), epochs=checkpoints.history)
     record.write(record.epochs)
     try:
@@ -106,9 +107,7 @@ def fit(
                 first_batch=checkpoints.batch,
                 epochs=run.recipe.training.epochs,
                 callbacks=[
-                    *_in_order(
-                        run, health, callbacks_for(run, summaries, health, free or {}), progress, record, checkpoints
-                    ),
+                    *_in_order(run, health, shown, progress, record, checkpoints),
                     *([_Watched(watch)] if watch else []),
                 ],
             )

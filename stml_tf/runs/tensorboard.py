@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from stml_tf import registry
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.image_files import printable
 from stml_tf.data.loader import pixels_of
@@ -31,7 +32,14 @@ def show_beginning(run: Run, summaries: Summaries, results: Results) -> None:
     """Write what is known before the first step: the recipe, its settings to compare, views, and where it starts."""
     recipe = run.recipe
     summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    settings = dict(_settings(recipe.model_dump(mode="json", exclude={"about", "reasons"})))
+    reads = registry.methods.find(recipe.method).reads_key
+    document = recipe.model_dump(mode="json", exclude={"about", "reasons"})
+    # The first names in alphabetical order are shown: what the method has no use for would hide what it has.
+    settings = {
+        key: value
+        for key, value in _settings(document)
+        if key.partition(".")[0] not in ("baseline", "supervision") or reads(key)
+    }
     summaries.hparams(settings, metrics=SHOWN_BESIDE_SETTINGS)
     shown = show_views(recipe, run.data.images)
     summaries.image("views", neighbor_sheet([(one.image, [(view, None) for view in one.views]) for one in shown]), 0)
@@ -40,7 +48,7 @@ def show_beginning(run: Run, summaries: Summaries, results: Results) -> None:
 
 
 def callbacks_for(
-    run: Run, summaries: Summaries, health: HealthCallback | None, free: Results
+    run: Run, summaries: Summaries, health: HealthCallback | None, free: Results, *, epochs_done: int = 0
 ) -> list[keras.callbacks.Callback]:
     """Build the callbacks that write curves and pictures of each epoch.
 
@@ -49,9 +57,13 @@ def callbacks_for(
         summaries: The writer.
         health: The callback that embeds a sample after each epoch, if there is one. It has to come first.
         free: Metrics of what can be had without training, by name.
+        epochs_done: Number of complete epochs.
     """
     if summaries.log_dir is None:
         return []
+    if health is not None and not epochs_done:
+        start = {"health": health.before.score, "health/effective_rank": health.before.effective_rank}
+        summaries.scalars(overview(start), step=0)
     sample = sample_of(run)
     pictures = EpochPictures(
         summaries,

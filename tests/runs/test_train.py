@@ -147,6 +147,7 @@ def test_tensorboard_shows_losses_labels_retrieval_picture_and_recipe(finished):
     assert min(tensors - {"_hparams_/session_start_info", "_hparams_/experiment"}).startswith("0_overview/")
     assert not {tag for tag in tensors if "queries" in tag and "fixed" not in tag}
     assert [event.step for event in events.Tensors("0_overview/recall@1")] == [0, 1, 2]
+    assert [event.step for event in events.Tensors("0_overview/health")] == [0, 1, 2]
     lines = EventAccumulator(str(folder / "tensorboard" / "raw_pixels")).Reload()
     assert [event.step for event in lines.Tensors("0_overview/recall@1")] == [0, 2]
     rows = (folder / "tensorboard" / "metadata.tsv").read_text().splitlines()
