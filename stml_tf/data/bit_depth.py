@@ -16,7 +16,7 @@ _NO_BACKGROUND = (0, 0, 0)  # White behind transparency would look like used bit
 
 
 def bits_used(images: ImageSet) -> int | None:
-    """How many bits the brightest pixel of the 16-bit files needs, among up to 64 of them from all over the set.
+    """Count the bits that the brightest pixel of the 16-bit files needs, in up to 64 of them from all over the set.
 
     Returns:
         8 to 16; None where none of the files looked at has 16 bits, or the set holds no files.
@@ -30,7 +30,7 @@ def bits_used(images: ImageSet) -> int | None:
 
 
 def _brightest(file: Path) -> int:
-    """The largest upper byte of all pixels; -1 if the file cannot be read."""
+    """Return the largest upper byte of all pixels; -1 if the file cannot be read."""
     try:
         return int(read_image(file, Decoding(background=_NO_BACKGROUND)).max())
     except UnreadableImageError:

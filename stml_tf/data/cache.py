@@ -30,12 +30,12 @@ Progress = Callable[[int, int], None]
 
 
 def sufficient_side(view_size: int, crop_scale: float) -> int:
-    """How long the shorter side of an image has to be, so that a crop of that share of it is as large as the view."""
+    """Return how long an image's shorter side must be for a crop of that share of it to be as large as the view."""
     return math.ceil(view_size / math.sqrt(crop_scale))
 
 
 def shrink(pixels: np.ndarray, shorter_side: int) -> np.ndarray:
-    """Reduce an image, uint8 `[height, width, 3]`, to a shorter side; a smaller one stays as it is."""
+    """Reduce an image, uint8 `[height, width, 3]`, to a shorter side; leave a smaller one as it is."""
     height, width = pixels.shape[:2]
     shorter = min(height, width)
     if shorter <= shorter_side:
@@ -52,7 +52,7 @@ def cache_in_memory(
     max_bytes: int = MAX_MEMORY,
     on_progress: Progress | None = None,
 ) -> tuple[ImageSet, list[Unreadable]]:
-    """Decode as many images as fit; the others stay as they are.
+    """Decode as many images as fit, and leave the others as they are.
 
     Args:
         images: Files or encoded images.
@@ -65,7 +65,7 @@ def cache_in_memory(
         The readable images, and the others.
 
     Raises:
-        TooManyUnreadableError: More cannot be decoded than is allowed.
+        TooManyUnreadableError: If more cannot be decoded than is allowed.
     """
     used = 0
 
@@ -91,7 +91,7 @@ def cache_on_disk(
     root: Path | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[ImageSet, list[Unreadable]]:
-    """Decode as many images as fit into a file that is mapped into memory, or find the file that was made before.
+    """Decode as many images as fit into a file that is mapped into memory, or find the file of an earlier run.
 
     The file is known by what the images are (paths, sizes, times of change) and by how they are decoded. Several
     processes share it: the first makes it, the others wait. It is put in place when it is whole.
@@ -108,7 +108,7 @@ def cache_on_disk(
         The readable images, and the others.
 
     Raises:
-        TooManyUnreadableError: More cannot be decoded than is allowed.
+        TooManyUnreadableError: If more cannot be decoded than is allowed.
     """
     root = root or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stml-tf" / "images"
     root.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _write(folder: Path, images: ImageSet, shorter_side: int, max_bytes: int, on
 
 
 def _with_stored(images: ImageSet, stored: list[np.ndarray | None]) -> ImageSet:
-    """The readable images, each as it was stored or, where it was not, as it is."""
+    """Return the readable images, each as it was stored or, where it was not, as it is."""
     kept = [image if pixels is None else pixels for image, pixels in zip(images.images, stored, strict=True)]
     return replace(images, images=kept)
 

@@ -20,15 +20,15 @@ class ImageSet:
     """Images and, where they are known, their classes.
 
     Args:
-        images: file paths, encoded images as bytes, or uint8 `[num_images, height, width, 3]` held in memory. A
+        images: File paths, encoded images as bytes, or uint8 `[num_images, height, width, 3]` held in memory. A
             greyscale set may be a view that `numpy.broadcast_to` made of one channel: `take` keeps it one, so it costs
             a third of the memory.
         labels: int64 `[num_images]` that indexes `class_names`; None where the classes are not known.
-        class_names: the names of the classes; may name classes that have no image in this set.
-        decoding: how files and encoded images become pixels.
+        class_names: The names of the classes; may name classes that have no image in this set.
+        decoding: How files and encoded images become pixels.
 
     Raises:
-        ValueError: images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
+        ValueError: If images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
     """
 
     images: Sequence[Path] | Sequence[bytes] | Sequence[np.ndarray] | np.ndarray
@@ -61,7 +61,7 @@ class ImageSet:
         return len(self.images)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
-        """The images at `indices` (int `[count]`, in that order, repeats allowed); `class_names` stay as they are."""
+        """Return the images at `indices`, int `[count]`, in that order, repeats allowed; `class_names` stay."""
         indices = np.asarray(indices, dtype=np.int64)
         if not isinstance(self.images, np.ndarray):
             images = [self.images[index] for index in indices]
@@ -73,7 +73,7 @@ class ImageSet:
         return replace(self, images=images, labels=None if self.labels is None else self.labels[indices])
 
     def describe(self, index: int) -> str:
-        """How to name one image to a person: its file, or `image 17` for images in memory."""
+        """Name one image to a person: by its file, or as `image 17` where it is in memory."""
         image = self.images[index]
         return str(image) if isinstance(image, Path) else f"image {index}"
 
@@ -83,16 +83,16 @@ class Catalog:
     """A named dataset.
 
     Args:
-        name: what to call it.
-        train: the images to train on.
-        test: the images to evaluate on; None: it cannot be evaluated.
-        gallery: what the test images are looked for in, with the same `class_names`; None: they are looked for among
+        name: What to call it.
+        train: The images to train on.
+        test: The images to evaluate on; None: it cannot be evaluated.
+        gallery: What the test images are looked for in, with the same `class_names`; None: they are looked for among
             themselves.
-        unlabeled: further images to train on, of these or of other classes, whose labels, if they have any, are not
+        unlabeled: Further images to train on, of these or of other classes, whose labels, if they have any, are not
             to be learned from; None: there are none.
-        left_out: files that were there and are no data, with the reason.
-        leaks: images of the test set and the gallery that are training images too, as far as they were looked for.
-        max_unreadable: share of each set's images that may be left out because they cannot be decoded.
+        left_out: Files that were there and are no data, with the reason.
+        leaks: Images of the test set and the gallery that are training images too, as far as they were looked for.
+        max_unreadable: Share of each set's images that may be left out because they cannot be decoded.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Catalog:
     max_unreadable: float = 0.01
 
     def decoded(self, decoding: Decoding) -> Catalog:
-        """The same images, whose files become pixels in another way."""
+        """Return the same images, whose files become pixels in another way."""
 
         def of(images: ImageSet | None) -> ImageSet | None:
             return None if images is None else replace(images, decoding=decoding)
@@ -113,17 +113,17 @@ class Catalog:
         return replace(self, **{name: of(getattr(self, name)) for name in _SETS})
 
     def test_set(self) -> tuple[ImageSet | None, int | None]:
-        """The images to evaluate on, and how many of them, the first ones, search the others; None: each searches all.
+        """Return the images to evaluate on, and how many of them, the first, search the others; None: all search all.
 
         Raises:
-            ValueError: the gallery names its classes differently.
+            ValueError: If the gallery names its classes differently.
         """
         if self.test is None or self.gallery is None:
             return self.test, None
         return join(self.test, self.gallery), len(self.test)
 
     def few(self, count: int) -> Catalog:
-        """`count` images of each set, from the first to the last of it, so that they are of many classes."""
+        """Keep `count` images of each set, from the first to the last of it, so that they are of many classes."""
 
         def of(images: ImageSet | None) -> ImageSet | None:
             if images is None or len(images) <= count:
@@ -134,10 +134,10 @@ class Catalog:
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
-    """The images of one set, then those of another that names its classes alike.
+    """Return the images of one set, then those of another that names its classes alike.
 
     Raises:
-        ValueError: the sets name their classes differently, or only one of them has labels.
+        ValueError: If the sets name their classes differently, or only one of them has labels.
     """
     if first.class_names != second.class_names or (first.labels is None) != (second.labels is None):
         raise ValueError(
@@ -151,7 +151,7 @@ def join(first: ImageSet, second: ImageSet) -> ImageSet:
 
 
 def pool(first: ImageSet, second: ImageSet) -> ImageSet:
-    """The images of one set, then those of another; with labels where both name their classes alike."""
+    """Return the images of one set, then those of another; with labels if both name their classes alike."""
     same = first.class_names == second.class_names and first.labels is not None and second.labels is not None
     return ImageSet(
         [*first.images, *second.images],
@@ -162,18 +162,18 @@ def pool(first: ImageSet, second: ImageSet) -> ImageSet:
 
 
 def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:
-    """Splits labelled images into a training and a test set that share no class.
+    """Split labelled images into a training and a test set that share no class.
 
     Args:
-        images: a labelled set. Both results keep its `class_names`, so a label means the same class in both.
-        train_classes: how many classes train: a share (float in (0, 1), rounded to whole classes, a half upwards) or a
+        images: A labelled set. Both results keep its `class_names`, so a label means the same class in both.
+        train_classes: How many classes train: a share (float in (0, 1), rounded to whole classes, a half upwards) or a
             count (int). They are the first ones in class order; the other classes test.
 
     Returns:
         The training set and the test set, each in the order of `images`.
 
     Raises:
-        ValueError: the images have no labels, or either side would be left without a class.
+        ValueError: If the images have no labels, or either side would be left without a class.
     """
     if images.labels is None:
         raise UserError("cannot split by class: these images have no labels; give one folder a class")

@@ -2,8 +2,9 @@
 
 Decode, turn upright as the file's orientation says, reduce 16 bits to 8, blend transparency over the background: 8-bit
 RGB. The decoders of JPEG, PNG, GIF, WebP and BMP are TensorFlow graphs, which training, search and the SavedModel all
-run. What TensorFlow cannot decode (TIFF, AVIF, HEIC, JPEG 2000) goes through Pillow by the same rule; a SavedModel
-takes the pixels of such files alone.
+run. What TensorFlow cannot decode (TIFF, AVIF, HEIC, JPEG 2000) goes through Pillow by the same rule, which needs
+Python: the bytes of such files are the one thing that training and search accept and a SavedModel refuses, with the
+advice to send their pixels, as search does.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         uint8 `[height, width, 3]`, RGB; not necessarily writable.
 
     Raises:
-        UnreadableImageError: The file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`; the message
+        UnreadableImageError: If the file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`; the message
             names it and says which.
-        MemoryError: There is not enough memory, which says nothing about the file.
+        MemoryError: If there is not enough memory, which says nothing about the file.
     """
     name = "an image given as bytes" if isinstance(source, bytes) else str(source)
     try:
@@ -95,14 +96,14 @@ def decode(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: The file cannot be decoded; the message holds `read_image`'s reason. Formats
+        tf.errors.InvalidArgumentError: If the file cannot be decoded; the message holds `read_image`'s reason. Formats
             that need Pillow are refused.
     """
     return _traced_once(decoding)(content)
 
 
 def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
-    """As `decode`, but formats that need Pillow are decoded, in the Python process that made the graph."""
+    """Decode as `decode` does, and what needs Pillow in the Python process that made the graph."""
     return _traced_once(decoding, with_python=True)(content)
 
 
@@ -114,7 +115,7 @@ def _traced_once(decoding: Decoding, *, with_python: bool = False) -> Callable[[
 
 @functools.lru_cache(maxsize=16)
 def _graph_decoder(decoding: Decoding, *, with_python: bool) -> Callable[[Tensor], Tensor]:
-    """The decoder, traced once in a process: that takes a second or two, and every input pipeline needs it."""
+    """Trace the decoder, once in a process: it takes a second or two, and every input pipeline needs it."""
 
     def from_pillow(content: Tensor) -> Tensor:
         pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
@@ -145,14 +146,14 @@ def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor]
 
 
 def _format_number(content: Tensor) -> Tensor:
-    """The position in `FORMATS` of a file's format, int32; one beyond the last for no image."""
+    """Find the position in `FORMATS` of a file's format, int32; one beyond the last for no image."""
     expected, counts, formats = signature_table()
     matches = tf.reduce_all((read_bytes(content, 0, HEAD) == expected) | ~counts, axis=-1)
     return tf.cast(tf.reduce_min(tf.where(matches, formats, len(FORMATS))), tf.int32)
 
 
 def _called(decoder: Callable[[Tensor, Decoding], tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The decoder as one node of the graph: inlined, every node of all formats would be visited for each image."""
+    """Make the decoder one node of the graph: inlined, every node of all formats would be visited for each image."""
     return tf.function(decoder, autograph=False, experimental_attributes={"_noinline": True})
 
 
@@ -161,7 +162,7 @@ def _no_pixels(content: Tensor) -> Tensor:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """What is said of the file in TensorFlow's message, without the names of graph nodes."""
+    """Extract what TensorFlow's message says of the file, without the names of graph nodes."""
     paragraph = re.split(r"\s*\[\[|\s*\[Op:", error.message or str(error))[0].rsplit("\n\n", 1)[-1]
     paragraph = re.sub(r"\{\{.*?\}\}", "", paragraph).strip()
     if refused := re.fullmatch(r"assertion failed: \[(.*)\]", paragraph, re.DOTALL):

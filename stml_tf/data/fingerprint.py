@@ -23,7 +23,7 @@ _NAMED = 3  # of the images that differ
 
 
 def fingerprint(catalog: Catalog, *, progress: Progress = lambda _: nullcontext()) -> Fingerprint:
-    """Read every image once.
+    """Read every image once, to tell a catalog from another one.
 
     Args:
         catalog: What a run is made with, before any image is left out.
@@ -50,14 +50,14 @@ def differences(before: Fingerprint, now: Fingerprint) -> list[str]:
 
 
 def class_names_checksum(images: ImageSet | None) -> str | None:
-    """What tells the classes of a set from those of another: of their names alone; None without classes."""
+    """Compute what tells the classes of a set from those of another, from their names alone; None without classes."""
     if images is None or images.labels is None:
         return None
     return names_checksum([images.class_names[label] for label in np.unique(images.labels)])
 
 
 def names_checksum(names: Sequence[str]) -> str:
-    """The SHA-256, in hexadecimal, of a set of names."""
+    """Compute the SHA-256, in hexadecimal, of a set of names."""
     return hashlib.sha256("\0".join(sorted(set(names))).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -85,7 +85,7 @@ class ListedError(UserError):
 
     @property
     def names_all(self) -> bool:
-        """Whether the message names all of the images."""
+        """Tell whether the message names all of the images."""
         return len(self.images) <= _NAMED
 
 
@@ -126,7 +126,7 @@ def find_images(folder: Path) -> tuple[list[Path], list[LeftOut]]:
 
 
 def reason_against(path: Path) -> str | None:
-    """Why a file is not taken for an image; None if it is."""
+    """Tell why a file is not taken for an image; None if it is."""
     if path.name.startswith("."):
         return HIDDEN
     if not _is_utf8(path.name):
@@ -147,19 +147,19 @@ def reason_against(path: Path) -> str | None:
 
 
 def counted(left_out: Iterable[LeftOut | Unreadable | Leak]) -> str:
-    """How much was left out for which reason, the most frequent first, such as `hidden: 12, no image: 3`."""
+    """Count what was left out for which reason, the most frequent first, such as `hidden: 12, no image: 3`."""
     counts = Counter(each.reason for each in left_out)
     return ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
 
 
 def listed(left_out: Iterable[LeftOut | Unreadable | Leak]) -> Iterator[str]:
-    """One line for each, with its reason, that can be written and printed whatever the name's bytes."""
+    """Give a line for each, with its reason, that can be written and printed whatever the name's bytes."""
     for each in left_out:
         yield f"{printable(each.path)}\t{each.reason}"
 
 
 def printable(path: Path) -> str:
-    """A path as text that can be printed: bytes that are no UTF-8 are shown as `\\xff`."""
+    """Convert a path to text that can be printed, in which bytes that are no UTF-8 are shown as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -174,7 +174,7 @@ def _reason_against_folder(folder: Path) -> str | None:
 
 
 def _is_own_output(folder: Path) -> bool:
-    """Whether a folder holds a run, a gallery or a SavedModel."""
+    """Tell whether a folder holds a run, a gallery or a SavedModel."""
     if (folder / "saved_model.pb").is_file() or (folder / "gallery.json").is_file():
         return True
     beside_recipe = ("checkpoints", "tensorboard", "metrics.json", "before_training.npy", "unreadable.txt")

@@ -25,10 +25,10 @@ class Inspection:
     """What decoding every image showed.
 
     Attributes:
-        unreadable: the images to leave out, in the order of the set.
-        decoded: where they were kept and not too many, the other images, uint8 `[height, width, 3]` each, in the order
+        unreadable: The images to leave out, in the order of the set.
+        decoded: Where they were kept and not too many, the other images, uint8 `[height, width, 3]` each, in the order
             of `leave_out(images, unreadable)`; else None.
-        stored: what `store` made of the other images, in the same order.
+        stored: What `store` made of the other images, in the same order.
     """
 
     unreadable: list[Unreadable]
@@ -45,16 +45,16 @@ def inspect_images(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
-    """Decodes every image once. Images in memory are readable as they are.
+    """Decode every image once. Images in memory are readable as they are.
 
     Args:
-        images: the set to go through.
-        keep: hold on to the decoded images, to train from memory without decoding them again.
-        max_decoded: bytes of decoded images beyond which none are kept; None: any number. Images that are in memory
+        images: The set to go through.
+        keep: Hold on to the decoded images, to train from memory without decoding them again.
+        max_decoded: Bytes of decoded images beyond which none are kept; None: any number. Images that are in memory
             already do not count.
-        store: called in this thread with the pixels of each readable image, in the order of the set.
-        workers: how many threads decode; None chooses by the number of processors.
-        on_progress: called in this thread with how many images are done, and how many there are.
+        store: Called in this thread with the pixels of each readable image, in the order of the set.
+        workers: How many threads decode; None chooses by the number of processors.
+        on_progress: Called in this thread with how many images are done, and how many there are.
     """
     if isinstance(images.images, np.ndarray):
         return Inspection(unreadable=[], decoded=list(images.images) if keep else None)
@@ -99,7 +99,7 @@ def inspect_images(
 def find_unreadable(
     images: ImageSet, *, workers: int | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> list[Unreadable]:
-    """The images that cannot be decoded, see `inspect_images`."""
+    """Find the images that cannot be decoded, see `inspect_images`."""
     return inspect_images(images, workers=workers, on_progress=on_progress).unreadable
 
 
@@ -116,10 +116,10 @@ class TooManyUnreadableError(ListedError):
 
 
 def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: float = 0.01) -> ImageSet:
-    """The images without the unreadable ones, in the same order.
+    """Return the images without the unreadable ones, in the same order.
 
     Raises:
-        TooManyUnreadableError: more than `max_share` of the images are unreadable, or all are: then the data is
+        TooManyUnreadableError: If more than `max_share` of the images are unreadable, or all are: then the data is
             probably not what was meant.
     """
     if not unreadable:
@@ -132,12 +132,12 @@ def leave_out(images: ImageSet, unreadable: Sequence[Unreadable], *, max_share: 
 def readable_test_set(
     catalog: Catalog, *, on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[ImageSet | None, int | None, list[Unreadable]]:
-    """What `Catalog.test_set` gives, without the images that cannot be decoded, and these.
+    """Return what `Catalog.test_set` does, without the images that cannot be decoded, and these.
 
     Training leaves out the same ones, so that a later measurement is of the same images.
 
     Raises:
-        TooManyUnreadableError: more of them cannot be read than the catalog allows.
+        TooManyUnreadableError: If more of them cannot be read than the catalog allows.
     """
     unreadable: list[Unreadable] = []
 
@@ -159,20 +159,20 @@ def readable_catalog(
     max_decoded: int = MAX_DECODED,
     progress: Callable[[int], AbstractContextManager[Callable[[int, int], None] | None]] = lambda _: nullcontext(),
 ) -> tuple[Catalog, list[Unreadable]]:
-    """The images of a catalog that can be decoded, and those that cannot and are left out.
+    """Return the images of a catalog that can be decoded, and those that cannot and are left out.
 
     Test images and gallery, which are looked at again and again, come decoded where there is room: each of the two that
     does not fit stays as it is, and is decoded every time it is looked at.
 
     Args:
-        catalog: what to go through.
-        cache: how training images are kept decoded, such as `cache_in_memory` with its `shorter_side`; None: they stay
+        catalog: What to go through.
+        cache: How training images are kept decoded, such as `cache_in_memory` with its `shorter_side`; None: they stay
             as they are.
-        max_decoded: bytes of decoded images that test images and gallery may take together.
-        progress: from how many images a set has to a context that gives what `inspect_images` calls.
+        max_decoded: Bytes of decoded images that test images and gallery may take together.
+        progress: From how many images a set has to a context that gives what `inspect_images` calls.
 
     Raises:
-        UserError: more of a set cannot be read than `leave_out` allows.
+        UserError: If more of a set cannot be read than `leave_out` allows.
     """
     unreadable: list[Unreadable] = []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,41 +15,42 @@ from stml_tf.files import checksum
 
 _END = 4096  # Bytes in which files of one size nearly always differ, if they do.
 
-
-@dataclass(frozen=True, eq=False)
-class _Image:
-    images: ImageSet
-    index: int
-
-    @property
-    def content(self) -> Path | bytes | np.ndarray:
-        return self.images.images[self.index]
-
-    @property
-    def name(self) -> Path:
-        return self.content if isinstance(self.content, Path) else Path(self.images.describe(self.index))
+Content = Path | bytes | np.ndarray
 
 
-def find_leaks(catalog: Catalog) -> tuple[Leak, ...]:
-    """Find the images of a catalog's test set and gallery that are training images too.
+def identical_pairs(train: Sequence[Content], test: Sequence[Content]) -> list[tuple[int, int]]:
+    """Find the test images that are training images too.
 
     Files and encoded images are the same if they are byte for byte, images in memory if their pixels are. Images that
     cannot be opened, and empty files, are passed over.
 
+    Args:
+        train: Images to train on: files, their content, or pixels.
+        test: Images to measure on.
+
     Returns:
-        A leak for each such image, with the first training image that it is, in the order of the test set.
+        Positions (in `train`, in `test`) of each such test image and the first training image that it is, in the order
+        of the test images.
     """
-    trained, tested = _of(catalog.train, catalog.unlabeled), _of(catalog.test, catalog.gallery)
+    trained, tested = list(enumerate(train)), list(enumerate(test))
     # Each key costs more than the one before, and is asked of fewer images.
     for key in (_size, _end):
         of_trained, of_tested = _keys(key, trained), _keys(key, tested)
         both = (set(of_trained) & set(of_tested)) - {None}
         trained = [image for image, found in zip(trained, of_trained, strict=True) if found in both]
         tested = [image for image, found in zip(tested, of_tested, strict=True) if found in both]
-    first = dict(reversed(list(zip(_keys(_digest, trained), trained, strict=True))))
-    first.pop(None, None)
-    originals = [(image, first.get(digest)) for digest, image in zip(_keys(_digest, tested), tested, strict=True)]
-    return tuple(Leak(image.name, original.name) for image, original in originals if original is not None)
+    first: dict[Hashable, int] = {}
+    for digest, (index, _) in zip(_keys(_digest, trained), trained, strict=True):
+        first.setdefault(digest, index)
+    found = zip(_keys(_digest, tested), tested, strict=True)
+    return [(first[digest], index) for digest, (index, _) in found if digest is not None and digest in first]
+
+
+def find_leaks(catalog: Catalog) -> tuple[Leak, ...]:
+    """Find the images of a catalog's test set and gallery that are training images too, see `identical_pairs`."""
+    trained, tested = _of(catalog.train, catalog.unlabeled), _of(catalog.test, catalog.gallery)
+    pairs = identical_pairs(*([images.images[index] for images, index in side] for side in (trained, tested)))
+    return tuple(Leak(_name(*tested[copy]), _name(*trained[original])) for original, copy in pairs)
 
 
 class LeaksError(ListedError):
@@ -66,14 +66,19 @@ class LeaksError(ListedError):
         )
 
 
-def _of(*sets: ImageSet | None) -> list[_Image]:
-    return [_Image(images, index) for images in sets if images is not None for index in range(len(images))]
+def _of(*sets: ImageSet | None) -> list[tuple[ImageSet, int]]:
+    return [(images, index) for images in sets if images is not None for index in range(len(images))]
 
 
-def _keys(key: Callable[[Path | bytes | np.ndarray], Hashable], images: list[_Image]) -> list[Hashable]:
-    def of(image: _Image) -> Hashable:
+def _name(images: ImageSet, index: int) -> Path:
+    image = images.images[index]
+    return image if isinstance(image, Path) else Path(images.describe(index))
+
+
+def _keys(key: Callable[[Content], Hashable], images: list[tuple[int, Content]]) -> list[Hashable]:
+    def of(image: tuple[int, Content]) -> Hashable:
         try:
-            return key(image.content)
+            return key(image[1])
         except OSError:
             return None
 
@@ -81,13 +86,13 @@ def _keys(key: Callable[[Path | bytes | np.ndarray], Hashable], images: list[_Im
         return list(pool.map(of, images))
 
 
-def _size(content: Path | bytes | np.ndarray) -> Hashable:
+def _size(content: Content) -> Hashable:
     if isinstance(content, np.ndarray):
         return content.shape
     return (content.stat().st_size if isinstance(content, Path) else len(content)) or None
 
 
-def _end(content: Path | bytes | np.ndarray) -> Hashable:
+def _end(content: Content) -> Hashable:
     if isinstance(content, np.ndarray):
         return content[-1:].tobytes()
     if isinstance(content, bytes):
@@ -97,7 +102,7 @@ def _end(content: Path | bytes | np.ndarray) -> Hashable:
         return file.read(_END)
 
 
-def _digest(content: Path | bytes | np.ndarray) -> str:
+def _digest(content: Content) -> str:
     if isinstance(content, Path):
         return checksum(content)
     return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()

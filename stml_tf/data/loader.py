@@ -27,7 +27,7 @@ def training_batches(
     labels: np.ndarray | None = None,
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
-    """Random views of the images that an epoch asks for, in its order.
+    """Make batches of random views of the images that an epoch asks for, in its order.
 
     Args:
         images: The training images.
@@ -92,7 +92,7 @@ def evaluation_batches(
     preprocess: Callable[[Tensor], Tensor],
     threads: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
-    """One fixed view of every image, in order.
+    """Make batches of one fixed view of every image, in order.
 
     Args:
         images: Images, with or without labels.
@@ -115,13 +115,13 @@ def evaluation_batches(
 
 
 def pixels_of(images: ImageSet, index: int) -> np.ndarray:
-    """`[height, width, 3]` uint8: the decoded image at `index`."""
+    """Decode the image at `index`, uint8 `[height, width, 3]`."""
     image = images.images[int(index)]
     return image if isinstance(image, np.ndarray) else read_image(image, images.decoding)
 
 
 def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    """A function for the graph, from the index of an image to its pixels, uint8 `[height, width, 3]`."""
+    """Make a function for the graph, from the index of an image to its pixels, uint8 `[height, width, 3]`."""
 
     if not all(isinstance(image, Path) for image in images.images):
 

@@ -18,9 +18,11 @@ from stml_tf.data.decoding import UnreadableImageError
 from stml_tf.data.loader import pixels_of
 
 SIDE = 16  # of the small images by which pairs are proposed
-LARGER_SIDE = 32  # of those by which a proposed pair is judged
-_LEVELS = 3.0  # of 255: root mean square of what saving an image again changes, where it has no contrast
-_SHARE_OF_CONTRAST = 0.1  # further levels where it has some; distinct drawings of one character differ by 0.3 and more
+LARGER_SIDE = 32  # of those by which a proposed pair is judged; a copy may be that small
+# How far an image may be from a copy of itself. JPEG of quality 30, WebP of 50 and half the sides stay below it; the
+# nearest of 700 photographs of groceries, and of 600 drawings of characters, differ by twice as much and more.
+_LEVELS = 3.0  # root mean square, of 255
+_SHARE_OF_CONTRAST = 0.1
 _CHUNK = 4096
 
 Progress = Callable[[int, int], None]
@@ -56,7 +58,7 @@ def near_identical_pairs(
 
 
 def _small(images: ImageSet, on_progress: Callable[[int], None] | None) -> dict[int, np.ndarray]:
-    """The small images by position, uint8 `[SIDE, SIDE, 3]`, but for those that cannot be decoded."""
+    """Decode the small images, uint8 `[SIDE, SIDE, 3]`, by position, but for those that cannot be decoded."""
 
     def read(index: int) -> np.ndarray | None:
         try:
@@ -78,7 +80,7 @@ def _small(images: ImageSet, on_progress: Callable[[int], None] | None) -> dict[
 
 
 def nearest_alike(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Each small test image that looks like its nearest small training image, with it, by position."""
+    """Find each small test image that looks like its nearest small training image, with it, by position."""
     import faiss
 
     if not train or not test:
@@ -94,7 +96,7 @@ def nearest_alike(train: dict[int, np.ndarray], test: dict[int, np.ndarray]) -> 
 
 
 def nearest_alike_within(small: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Each small image that looks like one of its two nearest others, with it, by position, the lower one first.
+    """Find each small image that looks like one of its two nearest others, with it, by position, the lower one first.
 
     Of a group of copies every member is in a pair with another one; pairs need not join all of a large group.
     """
@@ -121,6 +123,6 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def look_the_same(original: np.ndarray, copy: np.ndarray) -> bool:
-    """Whether two small images of one shape differ by no more than saving an image again changes it."""
+    """Tell whether two small images of one shape differ by no more than saving an image again changes it."""
     difference = original.astype(np.float64) - copy
     return bool(np.sqrt(np.mean(difference**2)) <= _LEVELS + _SHARE_OF_CONTRAST * copy.std())

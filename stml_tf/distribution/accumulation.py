@@ -58,7 +58,7 @@ def forward(network: keras.Model, images: Tensor, *, pieces: int = 1) -> tuple[l
 
 
 def embed_in_pieces(network: keras.Model, images: Tensor, *, pieces: int, training: bool = False) -> Any:
-    """What `network(images, training=training)` gives, computed piece by piece.
+    """Compute what `network(images, training=training)` returns, piece by piece.
 
     Raises:
         UserError: If the rows cannot be divided into that many pieces.

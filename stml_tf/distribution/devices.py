@@ -25,7 +25,7 @@ def strategy_for(
     accumulate: int = 1,
     jit: bool = False,
 ) -> tf.distribute.Strategy:
-    """The strategy under whose `scope()` a model is built. Of several workers, call it before anything of TensorFlow.
+    """Choose the strategy under whose `scope()` a model is built. Of several workers, call it before anything else.
 
     Args:
         devices: "all" for the GPUs of this machine, or its CPU where it has none: as many of them as can divide a batch
@@ -73,7 +73,7 @@ def strategy_for(
 
 
 def share_of_batch(batch_size: int, devices: int, *, num_neighbors: int, accumulate: int, fewer: str) -> int:
-    """How many images of each batch a device gets.
+    """Compute how many images of each batch a device gets.
 
     Args:
         batch_size: Images in the global batch.
@@ -159,7 +159,7 @@ def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribut
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[list[int]], list[int]]:
-    """A function from whole numbers to their sums over all workers, one by one. All workers must call it together."""
+    """Make a function from whole numbers to their sums over all workers, one by one. All must call it together."""
     if worker()[1] == 1:
         return list
     replicas_of_worker = strategy.num_replicas_in_sync // worker()[1]

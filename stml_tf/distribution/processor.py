@@ -11,7 +11,7 @@ __all__ = ["has_native_bfloat16", "quick_precision"]
 
 @cache
 def has_native_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 run on instructions of the processor's own, through oneDNN.
+    """Tell whether matrix products in bfloat16 run on instructions of the processor's own, through oneDNN.
 
     Elsewhere they are emulated, and slower than float32. Only Linux tells; other systems count as without.
     """

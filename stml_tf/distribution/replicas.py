@@ -23,7 +23,7 @@ from stml_tf.tensor import Tensor
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all replicas, in the order of the replicas, on each of them.
+    """Gather the rows of all replicas, in the order of the replicas, on each of them.
 
     Args:
         rows: `[batch_of_replica, ...]`, any numbers, the same shape on every replica; or a list of such tensors.
@@ -51,7 +51,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def average_over_replicas(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients of the whole batch, on every replica; None stays None."""
+    """Compute the gradients of the whole batch, on every replica; None stays None."""
     replica, count = _replica()
     if count == 1:
         return list(gradients)
@@ -81,7 +81,7 @@ class SharedMean(keras.metrics.Mean):
 
 
 def per_replica_log(value: Tensor) -> Tensor:
-    """A scalar in the form that `fit` can average over replicas: across machines it averages along the first axis."""
+    """Shape a scalar so that `fit` can average it over replicas: across machines it averages along the first axis."""
     across_machines = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
     return tf.reshape(value, [1]) if across_machines else value
 

@@ -41,13 +41,13 @@ class Job:
 
     @property
     def cluster(self) -> dict[str, list[str]]:
-        """Addresses by role, without the roles that nobody has."""
+        """Return addresses by role, without the roles that nobody has."""
         chiefs, workers = self.addresses[: self.num_chiefs], self.addresses[self.num_chiefs :]
         return {role: list(found) for role, found in zip(_ROLES, (chiefs, workers), strict=True) if found}
 
     @property
     def task(self) -> tuple[str, int]:
-        """The role of this process and its index there."""
+        """Return the role of this process and its index there."""
         if self.number < self.num_chiefs:
             return "chief", self.number
         return "worker", self.number - self.num_chiefs
@@ -81,13 +81,13 @@ def job() -> Job:
 
 
 def worker() -> tuple[int, int]:
-    """This process's number, from 0, and how many there are; (0, 1) for one that trains alone. The chief is 0."""
+    """Return this process's number, 0 for the chief, and how many there are; (0, 1) for one that trains alone."""
     found = job()
     return found.number, max(1, len(found.addresses))
 
 
 def is_chief() -> bool:
-    """Whether this process writes checkpoints, logs and exports: the only one, or the first of its job."""
+    """Tell whether this process writes checkpoints, logs and exports: the only one, or the first of its job."""
     return worker()[0] == 0
 
 
@@ -155,7 +155,7 @@ def _addresses(value: Any, name: str) -> tuple[str, ...]:
 
 
 def _number(task: dict[str, Any], numbers: dict[str, range]) -> int:
-    """The number of the process that `task` describes, of those that the cluster has in each role."""
+    """Find the number of the process that `task` describes, of those that the cluster has in each role."""
     role, index, anyone = task.get("type"), task.get("index"), any(numbers.values())
     if role == "evaluator":
         raise _refused("task.type", role, "chief or worker; training measures by itself, so start no evaluator")

@@ -128,7 +128,7 @@ class Embedder:
         )
 
     def _batches(self, images: Sequence[Source]) -> Iterator[tuple[list[int], np.ndarray | UnreadableImageError]]:
-        """Images of one size, waiting for each other until there is a batch or memory is needed."""
+        """Let images of one size wait for each other until there is a batch or memory is needed."""
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
         waiting_bytes = 0
         for index, pixels in enumerate(_decoded(images, self.decoding)):
@@ -156,7 +156,7 @@ def _stacked(batch: list[tuple[int, np.ndarray]]) -> tuple[list[int], np.ndarray
 
 
 def _decoded(images: Iterable[Source], decoding: Decoding) -> Iterator[np.ndarray | UnreadableImageError]:
-    """Images decoded in threads, in order; the larger the largest so far, the fewer are decoded ahead."""
+    """Decode images in threads, in order; the larger the largest so far, the fewer ahead."""
     threads = min(os.cpu_count() or 1, 16)
     ahead: deque[Future[np.ndarray | UnreadableImageError]] = deque()
     largest = 0

@@ -16,10 +16,10 @@ _NOT_RECORDED = "Not recorded."
 
 
 def render_model_card(metadata: Mapping[str, Any]) -> str:
-    """Fills in the template.
+    """Fill in the template.
 
     Args:
-        metadata: what the export knows (`embedding_dim`, `size`, `resize`, `normalize`, `dtype`, `batch_size`,
+        metadata: What the export knows (`embedding_dim`, `size`, `resize`, `normalize`, `dtype`, `batch_size`,
             `version`, `exported`, `software`) and what it was told: `name`, `about`, `data` (text), `recipe`, `metrics`
             (tables), `quantization` and `unfinished`. What is not there is said to be not recorded.
 
@@ -48,7 +48,7 @@ def render_model_card(metadata: Mapping[str, Any]) -> str:
 
 
 def _unfinished(metadata: Mapping[str, Any]) -> str:
-    """A warning before the metrics of a run that is not over."""
+    """Write a warning before the metrics of a run that is not over."""
     if "unfinished" not in metadata:
         return ""
     return (
@@ -58,7 +58,7 @@ def _unfinished(metadata: Mapping[str, Any]) -> str:
 
 
 def describe_weights(metadata: Mapping[str, Any]) -> str:
-    """What the weights are, and what 8-bit ones cost."""
+    """Say what the weights are, and what 8-bit ones cost."""
     cost = metadata.get("quantization")
     if cost is None:
         return "Weights are kept as they were trained."

@@ -21,11 +21,11 @@ class Int8Network:
     """A network with 8-bit kernels; is called as the network is.
 
     Args:
-        network: preprocessed images [batch, height, width, 3] -> embeddings [batch, dim]. It is left as it is; what is
+        network: Preprocessed images [batch, height, width, 3] -> embeddings [batch, dim]. It is left as it is; what is
             no kernel (biases, BatchNorm) is shared with it.
 
     Attributes:
-        output_shape: that of the network.
+        output_shape: That of the network.
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -35,7 +35,7 @@ class Int8Network:
         self.output_shape = network.output_shape
 
     def __call__(self, images: Tensor, training: bool = False) -> Tensor:
-        """What the network returns of preprocessed images; there is no training, for integers have no gradient."""
+        """Return what the network makes of preprocessed images; integers have no gradient, so there is no training."""
         if training:
             raise ValueError("A network with 8-bit weights cannot be trained: train first, then export.")
         embeddings, _ = self._network.stateless_call(
@@ -49,13 +49,13 @@ def require_same_directions(embeddings: np.ndarray, int8_embeddings: np.ndarray)
 
     Args:
         embeddings: [count, dim], float; of any length.
-        int8_embeddings: likewise.
+        int8_embeddings: Likewise.
 
     Returns:
         The least cosine of all images.
 
     Raises:
-        ValueError: It is not above 0.99.
+        ValueError: If it is not above 0.99.
     """
     lengths = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(int8_embeddings, axis=1)
     cosines = (embeddings * int8_embeddings).sum(axis=1) / np.maximum(lengths, 1e-12)
@@ -83,5 +83,5 @@ class _Int8Kernel:
 
 
 def _compressed(variable: keras.Variable) -> Any:
-    """A function that returns the variable's value, from integers if it is a kernel."""
+    """Make a function that returns the variable's value, from integers if it is a kernel."""
     return _Int8Kernel(ops.convert_to_numpy(variable)) if len(variable.shape) > 1 else lambda: variable.value

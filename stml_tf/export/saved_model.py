@@ -13,7 +13,7 @@ _BLOCK = 1 << 20
 
 
 def find_saved_model(folder: Path) -> Path | None:
-    """The SavedModel in a folder of versions, or in a version's own folder.
+    """Find the SavedModel in a folder of versions, or in a version's own folder.
 
     Args:
         folder: Holds `saved_model.pb`, or numbered versions that do, of which the newest is taken.
@@ -27,13 +27,13 @@ def find_saved_model(folder: Path) -> Path | None:
 
 
 def _saved_models(folder: Path) -> list[Path]:
-    """The folder itself and its versions, the newest first, as far as they are SavedModels."""
+    """List the folder itself and its versions, the newest first, as far as they are SavedModels."""
     versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     return [path for path in (folder, *reversed(versions)) if (path / "saved_model.pb").is_file()]
 
 
 def require_saved_model(folder: Path) -> Path:
-    """What `find_saved_model` finds.
+    """Return what `find_saved_model` finds.
 
     Raises:
         UserError: If it finds nothing.
@@ -53,7 +53,7 @@ def require_saved_model(folder: Path) -> Path:
 
 
 def fingerprint(saved_model: Path) -> str:
-    """What tells this model from every other: the SHA-256, in hexadecimal, of its graph and its variables.
+    """Compute what tells this model from every other: the SHA-256, in hexadecimal, of its graph and variables.
 
     A copy of the folder has the same fingerprint. Another export has another one, even of the same network.
     """
@@ -107,7 +107,7 @@ def require_intact(saved_model: Path) -> str:
 
 
 def require_same_model(folder: Path, expected: str, *, product: Path) -> Path:
-    """The SavedModel that made `product`, in its own folder or among the versions in a folder.
+    """Find the SavedModel that made `product`, in its own folder or among the versions in a folder.
 
     Args:
         folder: As for `find_saved_model`; of several versions the one with the fingerprint is taken.

@@ -46,16 +46,16 @@ def export_saved_model(
     is used, and for people `recipe.json` (where the metadata hold a recipe) and the model card, `model_card.md`.
 
     Args:
-        student: preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything); or an 8-bit network.
-        out_dir: folder of the versions; made if it is missing.
-        size: side of the network's input in pixels.
-        resize: length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
+        student: Preprocessed images [batch, size, size, 3] -> (embeddings [batch, dim], anything); or an 8-bit network.
+        out_dir: Folder of the versions; made if it is missing.
+        size: Side of the network's input in pixels.
+        resize: Length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
         preprocess: [batch, size, size, 3] float32 in 0 to 255 -> what the student takes.
-        normalize: whether to L2-normalise the embeddings.
-        dtype: of the embeddings; the network itself computes as it was built.
-        batch_size: most images that pass through the network at once; a larger batch is embedded in parts, so that
+        normalize: Whether to L2-normalise the embeddings.
+        dtype: Of the embeddings; the network itself computes as it was built.
+        batch_size: Most images that pass through the network at once; a larger batch is embedded in parts, so that
             memory is bounded whatever a client sends.
-        decoding: how image files become pixels.
+        decoding: How image files become pixels.
         metadata: JSON values to keep with the network; the model card shows `name`, `about`, `data` (text), `recipe`
             `metrics` (tables) and `quantization` (as `stml_tf.runs.export` measures it).
 
@@ -63,7 +63,7 @@ def export_saved_model(
         The version's folder, such as `out_dir/1`. An existing version is never overwritten.
 
     Raises:
-        UserError: `size` or `batch_size` is below 1, or `resize` below `size`.
+        UserError: If `size` or `batch_size` is below 1, or `resize` below `size`.
     """
     resize = resize or size
     network = student if isinstance(student, Int8Network) else embedding_network(student)
@@ -129,7 +129,7 @@ def export_saved_model(
 
 
 def embedding_network(student: keras.Model) -> keras.Model:
-    """What is exported of a student: preprocessed images -> its first output. The auxiliary head stays behind."""
+    """Cut out what is exported of a student: preprocessed images -> its first output, without the auxiliary head."""
     return keras.Model(student.inputs[0], student.outputs[0])
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stml_tf.data.catalog import ImageSet
-from stml_tf.data.leaks import find_leaks
+from stml_tf.data.leaks import identical_pairs
 from stml_tf.data.near_identical import look_the_same, nearest_alike, nearest_alike_within
 from stml_tf.runs.findings import (
     GALLERY,
@@ -38,25 +36,20 @@ def find_copies(looked: LookedAt, *, allow_leaks: bool) -> list[Finding]:
 
 def _leaks(looked: LookedAt, *, allow_leaks: bool) -> tuple[list[Finding], set[Place]]:
     """The finding, and the test images that it is about."""
-    train = [path for name in (TRAINING, UNLABELED) if name in looked.sets for path in _files(looked.sets[name])]
-    test = _files(looked.sets[TEST]) if TEST in looked.sets else []
-    leaks = find_leaks(train, test)
+    trained, tested = (
+        [(name, index) for name in names if name in looked.sets for index in range(len(looked.sets[name]))]
+        for names in ((TRAINING, UNLABELED), (TEST, GALLERY))
+    )
+    leaks = identical_pairs(*([looked.sets[name].images[index] for name, index in side] for side in (trained, tested)))
     if not leaks:
         return [], set()
-    copies = {path: (TEST, index) for index, path in enumerate(test)}
-    originals = {
-        path: (name, index)
-        for name in (UNLABELED, TRAINING)
-        if name in looked.sets
-        for index, path in enumerate(_files(looked.sets[name]))
-    }
-    pairs = [(copies[copy], originals[original]) for original, copy in leaks]
+    pairs = [(tested[copy], trained[original]) for original, copy in leaks]
     finding = Finding(
         "leaks",
         Severity.ATTENTION if allow_leaks else Severity.REFUSED,
         len(leaks),
-        len(test),
-        f"{len(leaks):,} of {counted(len(test), 'test image')} are training images too, byte for byte, so that what "
+        len(tested),
+        f"{len(leaks):,} of {counted(len(tested), 'test image')} are training images too, byte for byte, so that what "
         "is measured would say nothing of new images",
         "They stay, as data.allow_leaks says so."
         if allow_leaks
@@ -162,8 +155,3 @@ def _pictures(looked: LookedAt, side: Sequence[Place]) -> dict[int, np.ndarray]:
 
 def _same_in_detail(looked: LookedAt, one: Place, other: Place) -> bool:
     return look_the_same(*(looked.seen[name].larger[index] for name, index in (one, other)))
-
-
-def _files(images: ImageSet) -> list[Path]:
-    """The files of a set; none where its images are in memory."""
-    return [] if isinstance(images.images, np.ndarray) else [each for each in images.images if isinstance(each, Path)]

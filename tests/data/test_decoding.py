@@ -256,6 +256,31 @@ def test_heic_names_the_package_that_it_needs(monkeypatch):
         read_image(b"\0\0\0\x18ftypheic" + b"\0" * 100)
 
 
+def heic(image, **options):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC needs pip install 'stml_tf[heic]'")
+    pillow_heif.register_heif_opener()
+    return encoded(image, "HEIF", quality=-1, chroma=444, matrix_coefficients=0, **options)
+
+
+def test_a_heic_photograph_is_read_as_the_same_picture_is_in_any_format():
+    content = heic(picture())
+    assert format_of(content[:32]) == "HEIC"
+    np.testing.assert_array_equal(read_image(content), picture())
+    np.testing.assert_array_equal(decode_with_python(tf.constant(content)), picture())
+    with pytest.raises(UnreadableImageError, match=r"it is damaged or cut off"):
+        read_image(content[: len(content) // 2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="TensorFlow cannot decode HEIC: send the pixels"):
+        decode(tf.constant(content))
+
+
+def test_transparency_and_orientation_of_heic_are_those_of_any_format():
+    cut_out = heic(np.dstack([picture(), alpha()]))
+    np.testing.assert_array_equal(read_image(cut_out), read_image(encoded(np.dstack([picture(), alpha()]), "PNG")))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    np.testing.assert_array_equal(read_image(heic(picture(), exif=turned.tobytes())), np.rot90(picture(), -1))
+
+
 def test_a_chunk_without_an_end_is_no_loop_without_one():
     content = png([], bits=8, color_type=2, chunks=png_chunk(b"teXt", b"") * 3)[:-24]
     with pytest.raises(UnreadableImageError, match="it is damaged or cut off"):

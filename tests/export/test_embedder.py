@@ -10,12 +10,15 @@ from PIL import Image
 
 from stml_tf.data.decoding import read_image
 from stml_tf.data.formats.rule import DEFAULT_DECODING
+from stml_tf.data.formats.signatures import PILLOW_FORMATS, format_of
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.errors import UserError
 from stml_tf.export import embedder as module
 from stml_tf.export.embedder import Embedder
 from stml_tf.export.saved_model import read_metadata, require_intact
 from stml_tf.export.saved_model_writer import export_saved_model
+from stml_tf.search import Gallery
+from tests.data.encodings import ENCODINGS
 from tests.toy_network import DIM, build_toy, export_toy, save_photograph
 
 
@@ -60,6 +63,25 @@ def test_bad_images_are_left_out_and_told_of(toy_model, tmp_path):
         (7, "it is empty"),
     ]
     assert embedded.unreadable[0].path == images[1]
+
+
+def test_formats_that_the_graph_refuses_come_through_the_pixels_with_the_same_embeddings(toy_model, tmp_path):
+    """Searching, too, for a gallery embeds with this."""
+    kinds = [kind for kind in ENCODINGS if format_of(ENCODINGS[kind]) in PILLOW_FORMATS]
+    assert {format_of(ENCODINGS[kind]) for kind in kinds} == {"TIFF", "AVIF", "JPEG 2000"}
+    files, twins = tmp_path / "files", tmp_path / "twins"
+    for folder in (files, twins):
+        folder.mkdir()
+    for number, kind in enumerate(kinds):
+        (files / f"{number}.jpg").write_bytes(ENCODINGS[kind])  # Whatever the name says.
+        Image.fromarray(read_image(ENCODINGS[kind])).save(twins / f"{number}.png")
+    embedder = Embedder(toy_model)
+    embedded, expected = (embedder.embed_images(sorted(folder.iterdir())) for folder in (files, twins))
+    assert embedded.unreadable == [] and len(expected.indices) == len(kinds)
+    np.testing.assert_array_equal(embedded.embeddings, expected.embeddings)
+    gallery = Gallery.build(toy_model, twins, tmp_path / "gallery")
+    found = gallery.search(sorted(files.iterdir()), k=1)
+    assert [match.distance for (match,) in found] == pytest.approx([0] * len(kinds), abs=1e-3)
 
 
 def test_nothing_readable_gives_no_rows(toy_model):

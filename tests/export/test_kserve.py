@@ -11,6 +11,7 @@ from stml_tf.data.decoding import read_image
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.export.saved_model_writer import export_saved_model
 from stml_tf.models import build_student, preprocessing
+from tests.data.encodings import ENCODINGS
 from tests.export.kserve_process import NAME, install_kserve, kserve_server
 
 # One worker of pytest-xdist runs them all: each other one would start a server too.
@@ -74,8 +75,9 @@ def test_open_inference_protocol(server, student):
         (b"", "an image cannot be decoded: it is empty$"),
         (b"no image", "an image cannot be decoded: it is no JPEG, PNG, .* or JPEG 2000 image$"),
         (photograph(5)[:-200], r"an image cannot be decoded: it is damaged or cut off \(.*Invalid JPEG data"),
+        (ENCODINGS["tiff"], "an image cannot be decoded: TensorFlow cannot decode TIFF: send the pixels to the sig"),
     ],
-    ids=["empty", "text", "truncated"],
+    ids=["empty", "text", "truncated", "TIFF"],
 )
 @pytest.mark.parametrize("protocol", ["predict", "infer"])
 def test_an_image_that_cannot_be_decoded_is_the_clients_error(server, protocol, image, message):

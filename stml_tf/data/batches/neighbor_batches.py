@@ -49,7 +49,7 @@ class NeighborBatches:
         self.steps_per_epoch = steps_per_epoch or num_images // batch_size
 
     def queries(self, epoch: int) -> np.ndarray:
-        """`[steps_per_epoch, batch_size / num_neighbors]` int64: the queries of an epoch, counted from 0."""
+        """Choose the queries of an epoch, counted from 0: int64 `[steps_per_epoch, batch_size / num_neighbors]`."""
         per_step = self.batch_size // self.num_neighbors
         if not self.coverage:
             random = np.random.default_rng([self.seed, epoch])

@@ -9,14 +9,14 @@ from stml_tf.errors import UserError
 def part_by_labels(
     images: ImageSet, *, labeled_classes: float | int | None = None, labeled_fraction: float | None = None
 ) -> tuple[ImageSet, ImageSet]:
-    """Parts a labelled training set into images whose labels may be used, and images whose labels may not.
+    """Divide labelled training images into those whose labels may be used and those whose labels may not.
 
     Args:
-        images: a labelled set.
-        labeled_classes: how many classes keep their labels: a share (float in (0, 1), rounded to whole classes, a half
+        images: A labelled set.
+        labeled_classes: How many classes keep their labels: a share (float in (0, 1), rounded to whole classes, a half
             upwards, at least one) or a count (int). They are spread evenly over the classes in class order, as
             neighbouring classes are often of a kind.
-        labeled_fraction: which share of the images of every class keeps its labels, in (0, 1), rounded likewise, at
+        labeled_fraction: Which share of the images of every class keeps its labels, in (0, 1), rounded likewise, at
             least one of each class; spread evenly over the images of the class. One of the two has to be given.
 
     Returns:
@@ -24,7 +24,7 @@ def part_by_labels(
         monitoring alone.
 
     Raises:
-        UserError: the images have no labels, not exactly one of the two is given, or one part would be empty.
+        UserError: If the images have no labels, not exactly one of the two is given, or one part would be empty.
     """
     if images.labels is None:
         raise UserError("cannot keep a part of the labels: these images have none; give one folder a class")
@@ -51,7 +51,7 @@ def part_by_labels(
 
 
 def _evenly(count: int, part: float | int) -> np.ndarray:
-    """Positions of a share (float) or a number (int) of `count` things, as far from each other as they can be."""
+    """Choose a share (float) or a number (int) of `count` positions, as far from each other as they can be."""
     wanted = part if isinstance(part, int) else max(1, int(part * count + 0.5))
     wanted = min(wanted, count)
     return (np.arange(wanted) * count) // wanted

@@ -38,7 +38,7 @@ def blend(pixels: Tensor, background: tuple[int, int, int], *, color_shift: Tens
 
 
 def by_strips(function: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """What `function` makes of an image's rows, uint8 `[height, width, 3]`, some rows at a time."""
+    """Apply a function to an image's rows, uint8 `[height, width, 3]`, some rows at a time, and join the results."""
     height = tf.shape(image)[0]
     rows = tf.maximum(1, _STRIP // tf.maximum(1, tf.shape(image)[1]))
     count = (height + rows - 1) // rows

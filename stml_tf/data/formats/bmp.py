@@ -87,7 +87,7 @@ def decode_bmp(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 
 
 def _masks(content: Tensor, header_size: Tensor) -> Tensor:
-    """Which bits of a pixel's number are red, green, blue and alpha, int64 `[4]`."""
+    """Read which bits of a pixel's number are red, green, blue and alpha, int64 `[4]`."""
     masks = [read_number(content, start, 4) for start in (54, 58, 62)]
     return tf.stack([*masks, tf.where(header_size >= 56, read_number(content, 66, 4), 0)])
 

@@ -17,7 +17,7 @@ _BIG_ENDIAN = 0x4D4D  # "MM"
 
 
 def read_orientation(content: Tensor, start: Tensor) -> Tensor:
-    """The orientation in the Exif data of a file, int64, 1 to 8; 1 where there is none or it makes no sense.
+    """Read the orientation in the Exif data of a file, int64, 1 to 8; 1 where there is none or it makes no sense.
 
     Args:
         content: The file, a string.

@@ -81,7 +81,7 @@ def decode_gif(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 
 
 def _palette(flags: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether there is a palette, and how many bytes it has."""
+    """Read whether there is a palette, and how many bytes it has."""
     exists = flags >= 128
     size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8)
     return exists, tf.where(exists, size, 0)
@@ -107,7 +107,7 @@ def _find_frame(content: Tensor, start: Tensor) -> _Scene:
 
 
 def _end_of_blocks(content: Tensor, start: Tensor) -> Tensor:
-    """Where a chain of data blocks ends, after its empty last one; -1 if the file ends before it."""
+    """Find the end of a chain of data blocks, after its empty last one; -1 if the file ends before it."""
     limit = tf.cast(tf.strings.length(content), tf.int64)
 
     def goes_on(position: Tensor, size: Tensor) -> Tensor:
@@ -125,6 +125,6 @@ def _end_of_blocks(content: Tensor, start: Tensor) -> Tensor:
 
 
 def _to_string(numbers: Tensor) -> Tensor:
-    """Bytes, uint8 of any shape, as a string."""
+    """Convert bytes, uint8 of any shape, to a string."""
     letters = tf.constant([bytes([number]) for number in range(256)])
     return tf.strings.reduce_join(tf.gather(letters, tf.reshape(tf.cast(numbers, tf.int32), [-1])))

@@ -33,7 +33,7 @@ def decode_jpeg(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 
 
 def _find_segment(content: Tensor, marker: int, name: bytes) -> Tensor:
-    """Where the data behind a name begin in the first such segment, int64; -1 if none is among the leading segments.
+    """Find where the data behind a name begin in the first such leading segment, int64; -1 if there is none.
 
     Leading segments are those of applications and comments, before the tables and the picture.
     """

@@ -36,7 +36,7 @@ def decode_png(content: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
 
 
 def _find_chunks(content: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the data of the chunks tRNS and eXIf begin, int64; -1 for one that is not there before the pixels."""
+    """Find where the data of the chunks tRNS and eXIf begin, int64; -1 for one that is not there before the pixels."""
 
     def goes_on(position: Tensor, ended: Tensor, transparency: Tensor, exif: Tensor) -> Tensor:
         del position, transparency, exif

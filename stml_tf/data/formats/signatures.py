@@ -37,7 +37,7 @@ FORMATS = (*TENSORFLOW_FORMATS, *PILLOW_FORMATS)
 
 
 def signature_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All signatures as arrays.
+    """Lay all signatures out as arrays.
 
     Returns:
         Bytes to find, uint8 `[num_signatures, HEAD]`; which of them count, bool of the same shape; and the position in
@@ -53,7 +53,7 @@ def signature_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def format_of(head: bytes) -> str | None:
-    """The format of a file, one of `FORMATS`, by its first `HEAD` bytes; None if it is no image that can be read."""
+    """Tell the format of a file, one of `FORMATS`, by its first `HEAD` bytes; None if it is no image."""
     for name, runs in _SIGNATURES:
         if all(head[start : start + len(run)] == run for start, run in runs):
             return name

@@ -106,13 +106,13 @@ def _find_parts(content: Tensor) -> _Parts:
 
 
 def _exif_prefix(content: Tensor, position: Tensor) -> Tensor:
-    """Some programs write JPEG's "Exif" mark before the data."""
+    """Count the bytes of JPEG's "Exif" mark, which some programs write before the data."""
     mark = tf.cast(read_bytes(content, position + _HEADER, 4), tf.int32)
     return tf.where(tf.reduce_all(mark == list(b"Exif")), tf.constant(6, tf.int64), 0)
 
 
 def _sides(content: Tensor, parts: _Parts) -> tuple[Tensor, Tensor]:
-    """Height and width of the canvas, int64; without one, of the picture."""
+    """Read height and width of the canvas, int64; without one, of the picture."""
 
     def of_canvas() -> tuple[Tensor, Tensor]:
         start = parts.extended + _HEADER
@@ -133,7 +133,7 @@ def _lossy_sides(content: Tensor, parts: _Parts) -> tuple[Tensor, Tensor]:
 
 
 def _on_canvas(content: Tensor, pixels: Tensor, parts: _Parts) -> Tensor:
-    """A frame `[height, width, 4]` where it belongs on its canvas, which is transparent."""
+    """Place a frame `[height, width, 4]` where it belongs on its canvas, which is transparent."""
 
     def place() -> Tensor:
         start = parts.frame + _HEADER

@@ -29,7 +29,7 @@ def decode_with_pillow(content: bytes, format_name: str, decoding: Decoding) -> 
         uint8 `[height, width, 3]`: RGB over the background, turned upright.
 
     Raises:
-        RefusedError: The file is too large, damaged, or of a kind that cannot be read.
+        RefusedError: If the file is too large, damaged, or of a kind that cannot be read.
     """
     if format_name == "HEIC":
         _register_heic()

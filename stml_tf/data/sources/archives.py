@@ -28,14 +28,14 @@ _IMPOSSIBLE_NAMES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLO
 
 
 def extract(archive: Path, held: str) -> Path:
-    """Unpacks what a tar or zip archive holds into the archive's folder, and says so on standard error.
+    """Unpack what a tar or zip archive holds into the archive's folder, and say so on standard error.
 
     Nothing is done where it lies there already. An interrupted extraction leaves nothing that looks finished: files
     appear under their name when all of them are there.
 
     Args:
-        archive: the downloaded file.
-        held: the file or folder at the top of the archive that is wanted; anything else in it is left out.
+        archive: The downloaded file.
+        held: The file or folder at the top of the archive that is wanted; anything else in it is left out.
 
     Returns:
         Where it lies: `held` beside `archive`.

@@ -28,16 +28,16 @@ CARS196 = Publication(
 
 
 def load_cars196(data_dir: Path | None, *, expected: Mapping[str, int] = CARS196.counts) -> Catalog:
-    """Lists the cars: the first half of the models trains, the other half tests.
+    """List the cars: the first half of the models trains, the other half tests.
 
     The `test` flags of the annotations part images of the same model, for classification; they are not used.
 
     Args:
-        data_dir: the folder that holds `cars_annos.mat` beside `car_ims` or `car_ims.tgz`, or the folder above it.
-        expected: how many images and classes there have to be, see `refuse_incomplete`.
+        data_dir: The folder that holds `cars_annos.mat` beside `car_ims` or `car_ims.tgz`, or the folder above it.
+        expected: How many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        UserError: the data set is missing, damaged or not whole.
+        UserError: If the data set is missing, damaged or not whole.
     """
     annotations_file, folder = CARS196.find(data_dir)
     paths, labels, class_names = _read_annotations(annotations_file)

@@ -26,13 +26,13 @@ COMPCARS = Publication(
 
 
 def load_compcars(data_dir: Path | None) -> Catalog:
-    """Lists the photographs of whole cars, data/image/MAKE/MODEL/YEAR/*.jpg, as training images; a class is a model.
+    """List the photographs of whole cars, data/image/MAKE/MODEL/YEAR/*.jpg, as training images; a class is a model.
 
     Args:
-        data_dir: the folder that holds `data/image`, or the folder above it, named CompCars.
+        data_dir: The folder that holds `data/image`, or the folder above it, named CompCars.
 
     Raises:
-        UserError: the data set is missing, or holds no images.
+        UserError: If the data set is missing, or holds no images.
     """
     (folder,) = COMPCARS.find(data_dir)
     cars = sorted(folder.glob("*/*/*/*.jpg"))

@@ -26,14 +26,14 @@ CUB = Publication(
 
 
 def load_cub(data_dir: Path | None, *, expected: Mapping[str, int] = CUB.counts) -> Catalog:
-    """Lists the birds: the first half of the species trains, the other half tests.
+    """List the birds: the first half of the species trains, the other half tests.
 
     Args:
-        data_dir: the folder `CUB_200_2011`, the folder above it, or the archive.
-        expected: how many images and classes there have to be, see `refuse_incomplete`.
+        data_dir: The folder `CUB_200_2011`, the folder above it, or the archive.
+        expected: How many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        ValueError: the data set is missing, damaged or not whole.
+        ValueError: If the data set is missing, damaged or not whole.
     """
     images_file, labels_file, classes_file, folder = CUB.find(data_dir)
     class_of = dict(read_rows(labels_file, columns=2))

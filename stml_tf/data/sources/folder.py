@@ -23,26 +23,26 @@ def load_folder(
     train_labels: bool = False,
     unlabeled: str | None = None,
 ) -> Catalog:
-    """Lists the images to train on and those to evaluate on, without decoding any.
+    """List the images to train on and those to evaluate on, without decoding any.
 
     A folder of classes holds one folder a class; images deeper inside it belong to that class. What counts as an image
     is said by `find_images`. Everything is in sorted order.
 
     Args:
-        data_dir: what the other two folders are relative to.
-        train: the images to train on, in a folder of any shape; a folder of classes if `train_classes` or
+        data_dir: What the other two folders are relative to.
+        train: The images to train on, in a folder of any shape; a folder of classes if `train_classes` or
             `train_labels` is given.
-        test: a folder of classes to evaluate on; None if there is none.
-        train_classes: splits `train` by class instead, into this share (float) or count (int) of its classes to train
+        test: A folder of classes to evaluate on; None if there is none.
+        train_classes: Splits `train` by class instead, into this share (float) or count (int) of its classes to train
             and the rest to test, see `split_classes`. Then `test` has to be None.
-        train_labels: take the classes of the training images too. They are known with `train_classes` anyway.
-        unlabeled: further images to train on, without classes, in a folder of any shape; None if there are none.
+        train_labels: Take the classes of the training images too. They are known with `train_classes` anyway.
+        unlabeled: Further images to train on, without classes, in a folder of any shape; None if there are none.
 
     Returns:
         A catalog of file paths, named after `data_dir`, with what was left out.
 
     Raises:
-        ValueError: a folder is missing, holds no images or is not laid out as it has to be; the test images would be
+        ValueError: If a folder is missing, holds no images or is not laid out as it has to be; the test images would be
             trained on; or `train_classes` and `test` are both given.
     """
     name = data_dir.resolve().name
@@ -135,7 +135,7 @@ def _formats() -> str:
 
 
 def _summary(left_out: list[LeftOut]) -> str:
-    """What lies below a folder that is no image, for an error."""
+    """Say what lies below a folder that is no image, for an error."""
     return counted(left_out) or "no files at all"
 
 

@@ -44,25 +44,25 @@ def load_glyphs(
     seed: int = 0,
     train_classes: float | int = 0.5,
 ) -> Catalog:
-    """Draws the glyphs, dark on white, and splits them by class.
+    """Draw the glyphs, dark on white, and split them by class.
 
     The image of a class and instance depends on the seed and the image size alone, so a larger set holds a smaller
     one: its first classes are the smaller set's, and so are the first images of each.
 
     Args:
-        num_classes: how many characters to draw, training and test together.
-        instances: images of each character. There are up to 16 fonts; from then on they come round again, with new
+        num_classes: How many characters to draw, training and test together.
+        instances: Images of each character. There are up to 16 fonts; from then on they come round again, with new
             jitter.
-        image_size: side of the square images in pixels, at least 8.
-        seed: chooses the characters, their order, their fonts' order and the jitter.
-        train_classes: the share (float) or count (int) of the characters that train, see `split_classes`.
+        image_size: Side of the square images in pixels, at least 8.
+        seed: Chooses the characters, their order, their fonts' order and the jitter.
+        train_classes: The share (float) or count (int) of the characters that train, see `split_classes`.
 
     Returns:
         A catalog whose images are uint8 `[num_images, image_size, image_size, 3]` in memory (the three channels are a
         view of one), ordered by class, with labels and Unicode names of the classes. No class trains and tests.
 
     Raises:
-        UserError: a number is too small, or there are fewer characters than `num_classes`.
+        UserError: If a number is too small, or there are fewer characters than `num_classes`.
     """
     for name, value, least in (
         ("num_classes", num_classes, 2),
@@ -92,7 +92,7 @@ def load_glyphs(
 
 @functools.cache
 def _font_coverage() -> dict[Path, frozenset[int]]:
-    """The code points that each font draws. The fonts of single sizes and of private code points are left out."""
+    """Find the code points that each font draws. Fonts of single sizes and of private code points are left out."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = sorted({*folder.glob("DejaVu*.ttf"), *folder.glob("STIXGeneral*.ttf")} - {*folder.glob("*Display.ttf")})
     coverage = {}
@@ -104,7 +104,7 @@ def _font_coverage() -> dict[Path, frozenset[int]]:
 
 @functools.cache
 def _distinct_characters() -> tuple[str, ...]:
-    """All characters to choose from, in code point order.
+    """List all characters to choose from, in code point order.
 
     Latin A, Greek Alpha and Cyrillic A are one drawing, thus one class. Of characters that coincide in most of the
     fonts that both exist in, the first one stays.
@@ -151,7 +151,7 @@ def _font(file: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _draw_class(character: str, instances: int, image_size: int, seed: int) -> np.ndarray:
-    """uint8 `[instances, image_size, image_size]`, dark on white."""
+    """Draw a class, uint8 `[instances, image_size, image_size]`, dark on white."""
     rng = np.random.default_rng((seed, ord(character)))
     files = [file for file, points in _font_coverage().items() if ord(character) in points]
     drawings = [_large_drawing(files[index], character, image_size) for index in rng.permutation(len(files))]
@@ -163,7 +163,7 @@ def _draw_class(character: str, instances: int, image_size: int, seed: int) -> n
 
 
 def _large_drawing(file: Path, character: str, image_size: int) -> Image.Image:
-    """The ink alone, white on black, `_OVERSAMPLING` times as large as it will be."""
+    """Draw the ink alone, white on black, `_OVERSAMPLING` times as large as it will be."""
     font = _font(file, max(1, round(_EM * image_size * _OVERSAMPLING)))
     left, top, right, bottom = font.getbbox(character)
     drawing = Image.new("L", (right - left + 2, bottom - top + 2))
@@ -172,7 +172,7 @@ def _large_drawing(file: Path, character: str, image_size: int) -> Image.Image:
 
 
 def _jittered(drawing: Image.Image, image_size: int, jitter: np.ndarray) -> Image.Image:
-    """Centres a drawing and turns, shears, scales and shifts it; `jitter` [5] is uniform in [-1, 1]."""
+    """Centre a drawing and turn, shear, scale and shift it; `jitter` [5] is uniform in [-1, 1]."""
     angle, shear, scale, shift_x, shift_y = jitter.tolist()
     angle *= _ROTATION
     shrink = min(1.0, _LARGEST_INK * image_size * _OVERSAMPLING / max(drawing.size))

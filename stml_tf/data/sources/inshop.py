@@ -30,14 +30,14 @@ INSHOP = Publication(
 
 
 def load_inshop(data_dir: Path | None, *, expected: Mapping[str, int] = INSHOP.counts) -> Catalog:
-    """Lists the garments, with the split that comes with them: `test` holds the queries, `gallery` what they search.
+    """List the garments, with the split that comes with them: `test` holds the queries, `gallery` what they search.
 
     Args:
-        data_dir: the folder of the benchmark, which holds `Img` and `Eval`, or the folder above it.
-        expected: how many images and classes there have to be, see `refuse_incomplete`.
+        data_dir: The folder of the benchmark, which holds `Img` and `Eval`, or the folder above it.
+        expected: How many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        ValueError: the data set is missing, damaged or not whole.
+        ValueError: If the data set is missing, damaged or not whole.
     """
     listing, folder = INSHOP.find(data_dir)
     # image_name item_id evaluation_status, below the number of images and a line that says so

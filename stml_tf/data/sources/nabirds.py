@@ -24,14 +24,14 @@ NABIRDS = Publication(
 
 
 def load_nabirds(data_dir: Path | None, *, expected: Mapping[str, int] = NABIRDS.counts) -> Catalog:
-    """Lists all birds as training images; there is no split by class that results are reported on.
+    """List all birds as training images; there is no split by class that results are reported on.
 
     Args:
-        data_dir: the folder `nabirds`, the folder above it, or the archive.
-        expected: how many images and classes there have to be, see `refuse_incomplete`.
+        data_dir: The folder `nabirds`, the folder above it, or the archive.
+        expected: How many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        ValueError: the data set is missing, damaged or not whole.
+        ValueError: If the data set is missing, damaged or not whole.
     """
     images_file, labels_file, folder = NABIRDS.find(data_dir)
     class_of = dict(read_rows(labels_file, columns=2))

@@ -18,12 +18,12 @@ class Publication:
     """What a published data set is called, how it looks on disk, how large it is and where it comes from.
 
     Args:
-        title: its name.
-        folder: the folder that people keep it in; it may also lie in the data folder itself.
-        parts: the files and folders that are needed, each with the places it may have in the folder.
-        archives: the archives that may lie in the folder instead, each with what it holds.
-        advice: a sentence or two that say where to get it and where to put it.
-        counts: how many images and classes the field's split has, see `count`.
+        title: Its name.
+        folder: The folder that people keep it in; it may also lie in the data folder itself.
+        parts: The files and folders that are needed, each with the places it may have in the folder.
+        archives: The archives that may lie in the folder instead, each with what it holds.
+        advice: A sentence or two that say where to get it and where to put it.
+        counts: How many images and classes the field's split has, see `count`.
     """
 
     title: str
@@ -34,16 +34,16 @@ class Publication:
     counts: Mapping[str, int]
 
     def find(self, data_dir: Path | None) -> list[Path]:
-        """Where the parts lie, extracting an archive if that is what is there.
+        """Find where the parts lie, extracting an archive if that is what is there.
 
         Args:
-            data_dir: the data set's folder, the folder above it, or a downloaded archive.
+            data_dir: The data set's folder, the folder above it, or a downloaded archive.
 
         Returns:
             The path of each part, in the order of `parts`.
 
         Raises:
-            UserError: a part is missing; the message says where to get the data set and where to put it.
+            UserError: If a part is missing; the message says where to get the data set and where to put it.
         """
         if data_dir is None:
             raise UserError(f"{self.title} is read from disk: say where with --data-dir DIR. {self.advice}")
@@ -64,10 +64,10 @@ class Publication:
         raise UserError(f"{self.title} is not in {data_dir}: {nearest} lacks {', '.join(lacking)}. {self.advice}")
 
     def folder_of(self, archive: Path) -> Path:
-        """The data folder that a downloaded archive lies in.
+        """Find the data folder that a downloaded archive lies in.
 
         Raises:
-            UserError: it is no archive of this data set.
+            UserError: If it is no archive of this data set.
         """
         for name in self.archives:
             parts = Path(name).parts
@@ -80,7 +80,7 @@ class Publication:
         )
 
     def is_in(self, data_dir: Path | None) -> bool:
-        """Whether `data_dir` holds the data set's first part or an archive of it, complete or not."""
+        """Tell whether `data_dir` holds the data set's first part or an archive of it, complete or not."""
         if data_dir is None:
             return False
         names = (*self.archives, *self.parts[0])
@@ -92,15 +92,15 @@ class Publication:
 
 
 def refuse_incomplete(catalog: Catalog, expected: Mapping[str, int], *, origin: str) -> Catalog:
-    """The catalog as it is, if it holds as many images and classes as expected and every listed file is there.
+    """Return the catalog as it is, if it has as many images and classes as expected and every listed file is there.
 
     Args:
-        catalog: what was found.
-        expected: how many there have to be, keyed as what `count` returns; what is not named may be any number.
-        origin: where the catalog was read from, for the message.
+        catalog: What was found.
+        expected: How many there have to be, keyed as what `count` returns; what is not named may be any number.
+        origin: Where the catalog was read from, for the message.
 
     Raises:
-        UserError: something is short or in excess.
+        UserError: If something is short or in excess.
     """
     found = count(catalog)
     wrong = [
@@ -119,7 +119,7 @@ def refuse_incomplete(catalog: Catalog, expected: Mapping[str, int], *, origin: 
 
 
 def count(catalog: Catalog) -> dict[str, int]:
-    """How many images are there and of how many classes, by "training images", "training classes", "test images" ..."""
+    """Count images and their classes, by "training images", "training classes", "test images" ..."""
     counts = {}
     for name, images in _sets(catalog).items():
         counts[f"{name} images"] = sum(map(_is_there, images.images))
@@ -128,15 +128,15 @@ def count(catalog: Catalog) -> dict[str, int]:
 
 
 def read_rows(path: Path, *, columns: int, skip: int = 0) -> list[list[str]]:
-    """The words of each line of a text file, the last of which may hold spaces.
+    """Read the words of each line of a text file, the last of which may hold spaces.
 
     Args:
-        path: the file.
-        columns: words in a line.
-        skip: lines at the beginning that are no rows.
+        path: The file.
+        columns: Words in a line.
+        skip: Lines at the beginning that are no rows.
 
     Raises:
-        UserError: a line has fewer words.
+        UserError: If a line has fewer words.
     """
     rows = [line.split(maxsplit=columns - 1) for line in path.read_text(encoding="utf-8").splitlines()[skip:]]
     for number, row in enumerate(rows, start=skip + 1):
@@ -149,7 +149,7 @@ def read_rows(path: Path, *, columns: int, skip: int = 0) -> list[list[str]]:
 
 
 def by_class(images: Sequence[Path], classes: Sequence[str]) -> ImageSet:
-    """Images with the names of their classes, which are put in sorted order."""
+    """Make a set of images with the names of their classes, which are put in sorted order."""
     class_names, labels = np.unique(np.asarray(classes, dtype=str), return_inverse=True)
     return ImageSet(images, labels.astype(np.int64), tuple(class_names.tolist()))
 

@@ -24,14 +24,14 @@ SOP = Publication(
 
 
 def load_sop(data_dir: Path | None, *, expected: Mapping[str, int] = SOP.counts) -> Catalog:
-    """Lists the products, with the split that comes with them.
+    """List the products, with the split that comes with them.
 
     Args:
-        data_dir: the folder `Stanford_Online_Products`, the folder above it, or the archive.
-        expected: how many images and classes there have to be, see `refuse_incomplete`.
+        data_dir: The folder `Stanford_Online_Products`, the folder above it, or the archive.
+        expected: How many images and classes there have to be, see `refuse_incomplete`.
 
     Raises:
-        ValueError: the data set is missing, damaged or not whole.
+        ValueError: If the data set is missing, damaged or not whole.
     """
     train, test = SOP.find(data_dir)
     catalog = Catalog(SOP.title, _products(train), _products(test))

@@ -26,18 +26,18 @@ def load_tfds(
     """Read all splits of a data set, still encoded, into memory, and split them by class.
 
     Args:
-        dataset: its name in TensorFlow Datasets, such as `oxford_flowers102`; a configuration or version may follow.
-        train_classes: how many classes train, a share (float) or a count (int), see `split_classes`.
-        data_dir: where TensorFlow Datasets keeps its copies; None is its own default.
-        download: fetch the data set if it is not there.
-        label: the feature that holds the class; None takes what the data set names for supervised learning.
-        expected: how many images and classes there have to be, see `refuse_incomplete`; None takes any number.
+        dataset: Its name in TensorFlow Datasets, such as `oxford_flowers102`; a configuration or version may follow.
+        train_classes: How many classes train, a share (float) or a count (int), see `split_classes`.
+        data_dir: Where TensorFlow Datasets keeps its copies; None is its own default.
+        download: Fetch the data set if it is not there.
+        label: The feature that holds the class; None takes what the data set names for supervised learning.
+        expected: How many images and classes there have to be, see `refuse_incomplete`; None takes any number.
 
     Returns:
         A catalog of encoded images. Images without a class are left out.
 
     Raises:
-        UserError: the package tensorflow-datasets is not installed, the data set is unknown, is no image
+        UserError: If the package tensorflow-datasets is not installed, the data set is unknown, is no image
             classification set, is not there or cannot be fetched, or is not whole.
     """
     builder = _prepared_builder(dataset, data_dir, download=download)
@@ -86,7 +86,7 @@ def _prepared_builder(dataset: str, data_dir: Path | None, *, download: bool) ->
 
 
 def _image_and_label(builder: Any, label: str | None) -> tuple[str, str]:
-    """The names of the features that hold the image and its class."""
+    """Find the names of the features that hold the image and its class."""
     features = _import_tfds().features
     known = builder.info.features or {}
     image, label = ("image", label) if label else builder.info.supervised_keys or ("image", "label")
