@@ -1,10 +1,12 @@
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.image_files import Leak, LeftOut
 from stml_tf.monitoring.report import compared_with_free, describe_run, epochs_report, metrics_table, say
 
 ROWS = {
@@ -90,6 +92,36 @@ def test_a_run_says_what_it_is_about_to_do():
     )
     assert others == ["Network   conv4", "Training  2 epochs"]
     assert described()[1].endswith("without labels, no test images")
+
+
+def lines_of(catalog, **options):
+    console = Console(file=StringIO(), width=40)
+    describe_run(console, catalog, title="run", about="", network="conv4", training="2 epochs", **options)
+    return console.file.getvalue().splitlines()
+
+
+def test_other_classes_are_said_where_they_are_known_alone():
+    train, test = labelled(12).take([0, 3, 1]), labelled(12).take([2, 5])
+    assert lines_of(Catalog("mine", train, test))[1].endswith("2 test images of 1 other classes")
+    for catalog in (
+        Catalog("mine", labelled(12), test),
+        Catalog("mine", ImageSet(train.images), test),
+        Catalog("mine", train, test, unlabeled=ImageSet(train.images)),
+        Catalog("mine", train, test, leaks=(Leak(Path("a"), Path("b")),)),
+    ):
+        assert lines_of(catalog)[1].endswith("2 test images of 1 classes")
+
+
+def test_what_was_left_out_and_what_leaks_is_counted_and_a_dry_run_claims_no_list():
+    left_out = (LeftOut(Path("a.txt"), "no image"), LeftOut(Path(".b"), "hidden"), LeftOut(Path("c.txt"), "no image"))
+    catalog = Catalog("mine", labelled(9), labelled(6), left_out=left_out, leaks=(Leak(Path("a"), Path("b")),))
+    assert lines_of(catalog)[2:4] == [
+        "Left out  no image: 2, hidden: 1 (listed in the run folder's left_out.txt)",
+        "Leaks     1 of 6 test images are training images too, as data.allow_leaks lets them be (listed in the run "
+        "folder's leaks.txt)",
+    ]
+    for line, file in zip(lines_of(catalog, dry_run=True)[2:4], ("left_out.txt", "leaks.txt"), strict=True):
+        assert line.endswith(f"(a run without --dry-run lists them in the run folder's {file})")
 
 
 @pytest.mark.parametrize("text", ["[red]shoes[/red]", "[/]", "[link=x]", "\\[bold]", "a :smile: b", "[1, 2]", "Straße"])

@@ -93,20 +93,27 @@ def test_images_that_a_phone_has_turned_are_retrieved_as_upright_ones(tmp_path):
     assert upright[2] > 0.7 and turned[2] == pytest.approx(upright[2], abs=0.01)
 
 
-def test_a_camera_of_10_bits_is_told_of_before_training_and_measured_right_with_them(tmp_path):
-    def frame(part, kind, number):
-        values = pattern(part, kind, number, spread=25, low=540, high=740)[..., 0]
-        return Image.fromarray(np.kron(values, np.ones((8, 8))).astype(np.uint16)), {}
+def frame_of_10_bits(part, kind, number):
+    values = pattern(part, kind, number, spread=25, low=540, high=740)[..., 0]
+    return Image.fromarray(np.kron(values, np.ones((8, 8))).astype(np.uint16)), {}
 
-    write(tmp_path, frame)
+
+def test_a_camera_of_10_bits_is_measured_right_once_they_are_named(tmp_path):
+    write(tmp_path, frame_of_10_bits)
     assert measured(tmp_path)[1] < 0.4
     assert measured(tmp_path, bit_depth=10)[1] == 1.0
-    for settings, told in (({}, True), ({"bit_depth": 10}, False)):
-        printed = io.StringIO()
-        recipe = {**TINY, "data": {"name": "folder", **settings}}
-        train(recipe, data_dir=tmp_path, dry_run=True, console=Console(file=printed, width=200))
-        assert ("use 10 bits, but are read as 16" in printed.getvalue()) == told
-        assert "set data.bit_depth to 10" in printed.getvalue() or not told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "told"), [({}, True), ({"bit_depth": 10}, False)])
+def test_unused_bits_are_told_of_before_the_first_step(tmp_path, settings, told):
+    write(tmp_path, frame_of_10_bits, count=2)
+    printed = io.StringIO()
+    recipe = {**TINY, "data": {"name": "folder", **settings}}
+    train(recipe, data_dir=tmp_path, dry_run=True, console=Console(file=printed, width=200))
+    said, _, after = printed.getvalue().partition("one step was taken")
+    assert after
+    assert ("use 10 bits, but are read as 16, which makes them dark: set data.bit_depth to 10" in said) == told
 
 
 def test_thumbnails_that_a_storage_server_keeps_do_not_make_noise_retrievable(tmp_path):
@@ -152,6 +159,7 @@ def test_large_photographs_are_kept_at_the_size_that_views_need(tmp_path):
     assert [image[0, 0].tolist() for image in catalog.train.images[:3]] == [[0, 0, 0], [0, 30, 0], [20, 0, 0]]
 
 
+@pytest.mark.slow
 def test_the_second_run_in_a_folder_sees_the_images_that_the_first_saw(tmp_path, monkeypatch):
     def square(part, kind, number):
         return as_image(pattern(part, kind, number, spread=60)).resize((16, 16)), {}

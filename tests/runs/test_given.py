@@ -14,6 +14,7 @@ from rich.console import Console
 
 from stml_tf import evaluate, export, load_recipe, registry, train
 from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.formats.rule import Decoding
 from stml_tf.data.sources.glyphs import load_glyphs
 from stml_tf.errors import UserError
 from stml_tf.runs.given import holding, naming_what_is_given
@@ -156,6 +157,21 @@ def test_images_without_labels(tmp_path, kind):
 def test_a_folder_is_written_into_the_recipe(tmp_path):
     recipe = naming_what_is_given(load_recipe("quickstart"), images=tmp_path)
     assert (recipe.data.name, recipe.data.train, recipe.data.test) == ("folder", ".", None)
+
+
+@pytest.mark.parametrize("kind", ["folder", "paths", "set", "catalog"])
+def test_how_images_are_read_is_written_into_the_recipe(tmp_path, kind):
+    faint = ImageSet([tmp_path / "a.png"], decoding=Decoding(background=(1, 2, 3), bit_depth=10))
+    images = {"folder": tmp_path, "paths": [tmp_path / "a.png"], "set": faint}.get(
+        kind, Catalog("mine", faint, None, max_unreadable=0.2)
+    )
+    (tmp_path / "a.png").touch()
+    said = {} if kind in ("set", "catalog") else {"background": [1, 2, 3], "bit_depth": 10}
+    given = load_recipe("quickstart", [f"data={json.dumps({'name': 'folder', 'allow_leaks': True, **said})}"])
+    with holding(images=images if kind != "folder" else None):
+        data = naming_what_is_given(given, images=images).data
+        assert (data.background, data.bit_depth, data.allow_leaks) == ((1, 2, 3), 10, True)
+        assert data.max_unreadable == (0.2 if kind == "catalog" else 0.01)
 
 
 @pytest.mark.parametrize(
