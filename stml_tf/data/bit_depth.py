@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +20,36 @@ def bits_used(images: ImageSet) -> int | None:
     """Count the bits that the brightest pixel of the 16-bit files needs, in up to 64 of them from all over the set.
 
     Returns:
-        8 to 16; None where none of the files looked at has 16 bits, or the set holds no files.
+        8 to 16; None if none of the files or encoded images looked at has 16 bits, or there are none.
     """
-    files = [image for image in images.images if isinstance(image, Path)]
-    places = np.unique(np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int))
-    brightest = [_brightest(files[place]) for place in places if _has_16_bits(files[place])]
+    encoded = [image for image in images.images if isinstance(image, Path | bytes)]
+    places = np.unique(np.linspace(0, len(encoded) - 1, min(len(encoded), _LOOKED_AT)).astype(int))
+    brightest = [_brightest(encoded[place]) for place in places if _has_16_bits(encoded[place])]
     if not brightest or max(brightest) < 0:
         return None
     return 8 + int(max(brightest)).bit_length()
 
 
-def _brightest(file: Path) -> int:
+def _brightest(image: Path | bytes) -> int:
     """Return the largest upper byte of all pixels; -1 if the file cannot be read."""
     try:
-        return int(read_image(file, Decoding(background=_NO_BACKGROUND)).max())
+        return int(read_image(image, Decoding(background=_NO_BACKGROUND)).max())
     except UnreadableImageError:
         return -1
 
 
-def _has_16_bits(file: Path) -> bool:
+def _has_16_bits(image: Path | bytes) -> bool:
     try:
-        with file.open("rb") as stream:
+        with io.BytesIO(image) if isinstance(image, bytes) else image.open("rb") as stream:
             head = stream.read(HEAD)
-        if format_of(head) == "PNG":
-            return len(head) == HEAD and head[24] == 16
-        if format_of(head) != "TIFF":
-            return False
-        from PIL import Image
+            if format_of(head) == "PNG":
+                return len(head) == HEAD and head[24] == 16
+            if format_of(head) != "TIFF":
+                return False
+            from PIL import Image
 
-        with Image.open(file, formats=["TIFF"]) as image:
-            return image.mode.startswith("I;16")
+            stream.seek(0)
+            with Image.open(stream, formats=["TIFF"]) as opened:
+                return opened.mode.startswith("I;16")
     except Exception:  # Pillow raises nearly anything over a damaged file; what it is, is told elsewhere.
         return False

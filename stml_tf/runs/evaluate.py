@@ -9,6 +9,7 @@ import keras
 from stml_tf import registry
 from stml_tf.data.catalog import Catalog, ImageSet
 from stml_tf.data.fingerprint import class_names_checksum
+from stml_tf.data.formats.rule import DEFAULT_DECODING
 from stml_tf.data.inspection import readable_test_set
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.sources.folder import load_labeled_folder
@@ -107,6 +108,8 @@ def _test_images(
 ) -> tuple[ImageSet, int | None]:
     if catalog is None:
         catalog = _recipe_data(recipe, data_dir, known_classes)
+    elif catalog.test is not None and catalog.test.decoding == DEFAULT_DECODING:
+        catalog = catalog.decoded(decoding_of(recipe.data))  # as the network has seen its images
     if catalog.test is None:
         raise UserError(
             f"{catalog.name}, the data of the recipe {recipe.name}, has no test images to evaluate on: set data.test "

@@ -10,9 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from stml_tf import evaluate, export, train
+from stml_tf.data.catalog import Catalog
+from stml_tf.data.formats.rule import Decoding
+from stml_tf.data.sources.folder import load_labeled_folder
 from stml_tf.data.sources.glyphs import load_glyphs
 from stml_tf.errors import UserError
 from stml_tf.recipe.load import load_recipe
+from stml_tf.runs import evaluate as evaluation
 
 SMALL = (
     "views.size=16",
@@ -153,6 +157,20 @@ def test_all_of_another_folder_is_measured(finished, not_normalized, tmp_path):
     with pytest.raises(UserError, match="holds images of 1 classes"):
         shutil.copytree(tmp_path / "photos" / "class0", tmp_path / "one" / "class0")
         evaluate(finished, data_dir=tmp_path / "one")
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a catalog", "a catalog that says so itself"])
+def test_other_images_are_read_as_the_run_read_its_own_unless_they_say_otherwise(tmp_path, kind):
+    for number in range(4):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), 300 + number, np.uint16)).save(path)
+    recipe = load_recipe("quickstart", ['data={"name": "folder", "bit_depth": 10, "background": [9, 9, 9]}'])
+    images = tmp_path if kind == "a folder" else Catalog("mine", *[load_labeled_folder(tmp_path)] * 2)
+    if kind.endswith("itself"):
+        images = images.decoded(Decoding(bit_depth=12))
+    found, _ = evaluation._test_images(recipe, evaluation._test_catalog(images), None, None)
+    assert found.decoding == (Decoding(bit_depth=12) if kind.endswith("itself") else Decoding((9, 9, 9), 10))
 
 
 def test_a_folder_that_was_split_by_class_is_known_by_its_classes(tmp_path):
