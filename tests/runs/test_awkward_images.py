@@ -16,6 +16,7 @@ from stml_tf.data.loader import evaluation_batches
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.evaluation import query_gallery_metrics, raw_pixels
+from stml_tf.runs.prepare import _warn_of_unused_bits
 
 CLASSES = 8
 TINY = {
@@ -104,16 +105,15 @@ def test_a_camera_of_10_bits_is_measured_right_once_they_are_named(tmp_path):
     assert measured(tmp_path, bit_depth=10)[1] == 1.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "told"), [({}, True), ({"bit_depth": 10}, False)])
-def test_unused_bits_are_told_of_before_the_first_step(tmp_path, settings, told):
+def test_bits_that_a_camera_does_not_use_are_told_of(tmp_path, settings, told):
+    """`prepare` does so, before the first step."""
     write(tmp_path, frame_of_10_bits, count=2)
     printed = io.StringIO()
-    recipe = {**TINY, "data": {"name": "folder", **settings}}
-    train(recipe, data_dir=tmp_path, dry_run=True, console=Console(file=printed, width=200))
-    said, _, after = printed.getvalue().partition("one step was taken")
-    assert after
-    assert ("use 10 bits, but are read as 16, which makes them dark: set data.bit_depth to 10" in said) == told
+    images = open_catalog("folder", data_dir=tmp_path, **settings).train
+    _warn_of_unused_bits(images, Console(file=printed, width=200))
+    assert ("use only 10 bits, but are read as 16" in printed.getvalue()) == told
+    assert ("set data.bit_depth to 10" in printed.getvalue()) == told
 
 
 def test_thumbnails_that_a_storage_server_keeps_do_not_make_noise_retrievable(tmp_path):
