@@ -129,6 +129,22 @@ def test_directions_in_which_views_differ_are_not_blown_up(random):
     assert power < 0.75
 
 
+def test_of_what_is_about_as_good_the_smallest_power_is_taken_and_its_best_dimension(random):
+    images = random.normal(size=(300, 12)) * np.linspace(2.0, 0.3, 12)
+    views = np.stack([images + 0.2 * random.normal(size=images.shape) for _ in range(2)])
+    dims, powers = (4, 8, 10, 12), (0.0, 0.25, 0.5, 1.0)
+
+    def found(dim, power):
+        whitened = [fit_whitening(images, dim=dim, power=power)(view) for view in views]
+        return views_found(*(each / np.linalg.norm(each, axis=1, keepdims=True) for each in whitened))
+
+    scores = {(dim, power): found(dim, power) for dim in dims for power in powers}
+    power = min(power for (_, power), score in scores.items() if score >= 0.99 * max(scores.values()))
+    dim = max(dims, key=lambda dim: scores[dim, power])
+    assert (power, dim) == (0.0, 10), "neither the fewest nor the most dimensions"
+    assert choose_whitening(images, views, dims=dims, powers=powers)[1:] == (dim, power)
+
+
 def test_few_images_leave_fewer_dimensions(random):
     images, views = dominated(random, noise=0.1)
     whitening, dim, _ = choose_whitening(images[:9], views[:, :9])
