@@ -111,7 +111,7 @@ def test_labels_and_other_data_without(path):
     )
     for section in ("views", "teacher", "sampling", "loss", "batch", "optimizer", "schedule", "evaluation"):
         assert getattr(recipe, section) == getattr(ours, section)
-    assert "Not known" in recipe.about
+    assert "Unknown are" in recipe.about
 
 
 @on_published_data
