@@ -120,10 +120,11 @@ def curves_chart(
         axes.axhline(value, color=_COLORS["muted"], linewidth=1.2, linestyle=(0, (4, 3)), label=name)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
-    axes.autoscale_view()
-    if from_zero or top is not None:
-        lowest = 0 if from_zero else None
-        axes.set_ylim(bottom=lowest, top=top)
+    if from_zero and top is None:
+        drawn = [value for curve in curves for value in curve.values] + [*(references or {}).values()]
+        top = 1.1 * max(drawn) or 1
+    if top is not None:
+        axes.set_ylim(bottom=0 if from_zero else None, top=top)
     if len(curves) > 1 or references:
         _legend(axes)
     ends = [f"{curve.name or title}: {_ends(curve, digits, unit)}" for curve in curves]

@@ -47,7 +47,7 @@ class Comparison:
 
 def compare_runs(runs: Sequence[RunRecord]) -> Comparison:
     """Compare two runs or more."""
-    return Comparison(_names(runs), _settings(runs), [*_results(runs)])
+    return Comparison(names_of(runs), _settings(runs), [*_results(runs)])
 
 
 def as_json(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -76,8 +76,8 @@ def comparison_page(runs: Sequence[RunRecord]) -> str:
     return render("compare.html", title="Runs compared", about=about, compared=compared)
 
 
-def _names(runs: Sequence[RunRecord]) -> list[str]:
-    """The last parts of each path, as many as tell the runs apart."""
+def names_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the last parts of each run's folder, as many as tell the runs apart."""
     paths = [Path(run.path).absolute().parts for run in runs]
     for count in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-count:]) for parts in paths]

@@ -12,6 +12,7 @@ from stml_tf.evaluation.health import Health
 from stml_tf.evaluation.query_results import bootstrap_interval
 from stml_tf.evaluation.result_rows import best_of, label_of
 from stml_tf.pages.charts import Chart, Curve, MapDrawing, curves_chart, histogram_chart, map_drawing
+from stml_tf.pages.comparison import names_of
 from stml_tf.pages.outcome import Outcome, outcome_of
 from stml_tf.pages.record import RunRecord, Setting
 from stml_tf.pages.template import render
@@ -33,6 +34,7 @@ class RunView:
     """A run as its page shows it.
 
     Attributes:
+        name: What it is called beside others.
         run: The run.
         outcome: What came of it.
         figures: The numbers that matter most, each with its name and a remark.
@@ -49,6 +51,7 @@ class RunView:
         unchanged: The others.
     """
 
+    name: str
     run: RunRecord
     outcome: Outcome
     figures: list[tuple[str, str, str]]
@@ -74,16 +77,16 @@ def report_page(runs: Sequence[RunRecord]) -> str:
     Returns:
         The page, HTML, with everything in it.
     """
-    views = [_view(run) for run in runs]
-    names = ", ".join(run.name for run in runs)
-    one = runs[0]
-    about = one.about if len(runs) == 1 else "Side by side, in the order given."
-    return render("report.html", title=names, about=about, views=views)
+    names = [runs[0].name] if len(runs) == 1 else names_of(runs)
+    views = [_view(run, name) for run, name in zip(runs, names, strict=True)]
+    about = runs[0].about if len(runs) == 1 else "Side by side, in the order given."
+    return render("report.html", title=", ".join(names), about=about, views=views)
 
 
-def _view(run: RunRecord) -> RunView:
+def _view(run: RunRecord, name: str) -> RunView:
     columns, rows = _results(run)
     return RunView(
+        name=name,
         run=run,
         outcome=outcome_of(run),
         figures=[*_figures(run)],
