@@ -93,10 +93,11 @@ def _health_reasons(run: RunRecord) -> Iterator[str]:
         f"{_percent(last.reciprocal_share)} of neighbours are mutual ({_percent(first.reciprocal_share)} before)."
     )
     if verdict_of(run) is Verdict.COLLAPSING:
+        best = max(each.effective_rank for each in healths)
+        alike = f", and two different images have a cosine of {last.cosine_mean:.2f} on average"
         yield (
-            f"Images look alike to this network: embeddings spread in {last.effective_rank:.1f} directions "
-            f"({max(each.effective_rank for each in healths):.1f} at best), and two different images have a cosine of "
-            f"{last.cosine_mean:.2f} on average."
+            f"Embeddings have lost their directions: they spread in {last.effective_rank:.1f}, of {best:.1f} at best"
+            f"{alike if last.cosine_mean > first.cosine_mean else ''}."
         )
 
 
@@ -104,6 +105,10 @@ def _retrieval_reasons(run: RunRecord) -> Iterator[str]:
     if run.reached not in run.results:
         if run.status == "finished":
             yield "There were no test images, so retrieval could not be measured: only health tells."
+        last = run.epochs[-1].get("recall@1") if run.epochs else None
+        before = run.results.get("before_training", {}).get("recall@1")
+        if last is not None and before is not None:
+            yield f"On the test images, R@1 went from {_points(before)} percent before training to {_points(last)}."
         return
     reached = run.results[run.reached]
     recall = (

@@ -49,7 +49,7 @@ class RunRecord:
         epochs: What each complete epoch logged, by name.
         before: Health before training; None where it was not measured.
         pretrained: Whether the network started from weights that others had trained.
-        results: What was measured, by row and metric.
+        results: What was measured, by row and metric; of a run without an end, what was before training.
         reached: The row of what the run made.
         queries: By row, what each query found: `recall@1` and `map@r`, `[queries]`.
         settings: All of its recipe.

@@ -18,7 +18,7 @@ from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.sections import Section
 from stml_tf.runs.folder import RunFolder
 
-QUERIES, EVIDENCE, HISTORY = "queries", "evidence", "history"
+BASELINES, QUERIES, EVIDENCE, HISTORY = "baselines", "queries", "evidence", "history"
 _NO_SETTINGS = ("name", "about", "reasons")
 
 
@@ -36,7 +36,8 @@ def read_run(path: Path) -> RunRecord:
         )
     document = read_any_json(folder.recipe_file)
     history = folder.kept_json(HISTORY) or {}
-    metrics = folder.read_metrics() if folder.is_over() else {}
+    # What was measured before training is known of a run without an end too.
+    metrics = folder.read_metrics() if folder.is_over() else folder.kept_json(BASELINES) or {}
     evidence = folder.kept_json(EVIDENCE)
     results = {
         row: value

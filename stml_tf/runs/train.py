@@ -24,6 +24,7 @@ from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_
 from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, measured
 from stml_tf.runs.page import keep_evidence, leave_page_of_what_was_stopped
 from stml_tf.runs.prepare import images_of_recipe, prepare
+from stml_tf.runs.record import BASELINES
 from stml_tf.runs.report import draw_retrieval, reached, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.same_images import test_classes_of
@@ -142,6 +143,7 @@ def train_recipe(
         before = embeddings_before(run)
         # Fail now, not after training, if test images cannot be measured. Pixels can wait until the end.
         results["before_training"] = measured(run, before)
+        run.folder.keep_json(BASELINES, {row: each.metrics for row, each in results.items()})
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
     metrics = {row: each.metrics for row, each in results.items()}
     if checkpoint is None:

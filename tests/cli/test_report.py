@@ -35,6 +35,7 @@ def write_run(path, told, *overrides):
             "made_with": {"keras": "3.15.1"},
         },
     )
+    folder.keep_json("baselines", {row: metrics for row, metrics in told.results.items() if row in told.free})
     folder.keep_json("evidence", told.evidence.to_json())
     if told.status == "finished":
         rows = np.arange(500)
@@ -72,6 +73,7 @@ def test_a_folder_tells_what_was_written_into_it(runs):
     assert settings["loss.sigma"].differs and not settings["evaluation.normalize"].differs
     assert settings["views.size"].default is None
     assert read_run(runs[1]).status == "stopped"
+    assert read_run(runs[1]).results == ruined_run().results
 
 
 def test_report_writes_the_page_of_each_run_again(runs):
