@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from stml_tf.errors import UserError
+from stml_tf.visible import visible
 
 try:
     import fcntl
@@ -410,7 +411,7 @@ def locked(file: Path, *, busy: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        _log.warning(busy)
+        _log.warning(visible(busy))
         lock.acquire()
     try:
         yield

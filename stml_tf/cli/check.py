@@ -10,7 +10,7 @@ import click
 from stml_tf.cli.errors import errors_as_messages, verbose_option
 from stml_tf.cli.quiet import import_tensorflow
 from stml_tf.cli.recipe_options import data_dir_option, import_option, import_plugins, set_option
-from stml_tf.cli.terminal import number, progress, say, visible, waiting
+from stml_tf.cli.terminal import number, progress, say, tell, visible, waiting
 from stml_tf.errors import UserError
 
 _GALLERY = "gallery.json"
@@ -70,7 +70,7 @@ def _check_gallery(path: Path) -> None:
 
     gallery = Gallery.load(path)
     gallery.check()
-    click.echo(f"{visible(path)} is whole: {number(len(gallery))}, {gallery.manifest.kind}")
+    tell(f"{visible(path)} is whole: {number(len(gallery))}, {gallery.manifest.kind}")
     tell_stale(gallery, path)
 
 
@@ -111,12 +111,12 @@ def _check_run(
         write_text(html, check_page(found))
         say(f"Page written to {html}")
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        tell(json.dumps(found.as_json(), indent=2))
     else:
         from stml_tf.cli.check_text import check_lines
 
         for line in check_lines(found):
-            click.echo(line)
+            tell(line)
     context.exit(1 if found.refused else 0)
 
 

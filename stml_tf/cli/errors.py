@@ -7,11 +7,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from stml_tf.cli.quiet import hush_tensorflow
-from stml_tf.cli.terminal import visible_lines
+from stml_tf.cli.terminal import say, tell, visible_lines
 from stml_tf.dry_run import DryRunStopped
 from stml_tf.errors import UserError
 
@@ -34,6 +35,27 @@ class Refused(Stopped):
     """The error of a request that cannot be fulfilled as it was made."""
 
     exit_code = 2
+
+
+class Commands(click.Group):
+    """A group of commands whose usage errors, which repeat what was typed, cannot control the terminal either."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _visible_usage_errors():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _visible_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible_lines(error.message)
+        raise
 
 
 @contextmanager
@@ -59,14 +81,14 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
         if told is None:
             raise
         if verbose:
-            click.echo(traceback.format_exc(), err=True)
+            say(traceback.format_exc())
         raise told from error
 
 
 def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
     """Return what to raise in place of an error that is meant for people; None for a bug."""
     if isinstance(error, DryRunStopped):
-        click.echo(str(error))
+        tell(str(error))
         return SystemExit(0)
     # By its wording, as TensorFlow writes summaries and SavedModels itself and raises its own errors.
     full = [line for line in str(error).splitlines() if any(words in line for words in DISK_FULL)]
@@ -77,7 +99,7 @@ def _as_message(error: Exception) -> click.ClickException | SystemExit | None:
         from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 
         if isinstance(error, TrainingInterrupted):
-            click.echo(str(error), err=True)
+            say(str(error))
             return SystemExit(error.exit_status)
         if isinstance(error, TrainingStopped):
             return Stopped(str(error))

@@ -9,7 +9,7 @@ import click
 
 from stml_tf.cli.errors import errors_as_messages, verbose_option
 from stml_tf.cli.quiet import import_tensorflow
-from stml_tf.cli.terminal import number, progress, say, visible, waiting
+from stml_tf.cli.terminal import number, progress, say, tell, visible, waiting
 
 if TYPE_CHECKING:
     from stml_tf.search.gallery import Changes, Gallery
@@ -54,7 +54,7 @@ def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) 
         embedder = Embedder(model)
         with progress("embedding") as on_progress:
             count, unreadable = embed_to_file(embedder, listed, out, overwrite=overwrite, on_progress=on_progress)
-        click.echo(f"{number(count)} embedded in {visible(out)}")
+        tell(f"{number(count)} embedded in {visible(out)}")
         _tell_unreadable(len(unreadable), f"{out}.unreadable.txt")
 
 
@@ -88,7 +88,7 @@ def index(model: Path, images: Path, gallery: Path, kind: str, overwrite: bool, 
         load_tensorflow()
         with progress("embedding") as on_progress:
             made = Gallery.build(model, images, gallery, kind=kind, overwrite=overwrite, on_progress=on_progress)
-        click.echo(f"{number(len(made))} in the gallery {visible(gallery)}")
+        tell(f"{number(len(made))} in the gallery {visible(gallery)}")
         _tell_approximation(made)
         _tell_unreadable(len(made.unreadable), str(gallery / "unreadable.txt"))
 
@@ -147,7 +147,7 @@ def remove(gallery: Path, images: tuple[Path, ...], verbose: bool) -> None:
 
         opened = Gallery.load(gallery)
         removed = opened.remove(images)
-        click.echo(f"{number(removed)} removed: {number(len(opened))} in the gallery {visible(gallery)}")
+        tell(f"{number(removed)} removed: {number(len(opened))} in the gallery {visible(gallery)}")
 
 
 def load_tensorflow() -> None:
@@ -177,7 +177,7 @@ def tell_stale(gallery: Gallery, path: Path, consequence: str = "") -> None:
 
 def _tell_changes(gallery: Gallery, path: Path, changes: Changes) -> None:
     told = [f"{count:,} {what}" for what, count in changes._asdict().items() if count or what == "added"]
-    click.echo(f"{', '.join(told)}: {number(len(gallery))} in the gallery {visible(path)}")
+    tell(f"{', '.join(told)}: {number(len(gallery))} in the gallery {visible(path)}")
     if any(changes):
         _tell_approximation(gallery)
     _tell_unreadable(len(gallery.unreadable), str(path / "unreadable.txt"))
@@ -189,7 +189,7 @@ def _tell_approximation(gallery: Gallery) -> None:
     found = gallery.manifest.approximation
     if found is None:
         return
-    click.echo(
+    tell(
         f"{gallery.manifest.kind} finds {100 * found.recall_at_10:.1f} % of the true ten nearest of distinct images, "
         "measured on a sample"
     )

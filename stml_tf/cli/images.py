@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stml_tf.cli.errors import errors_as_messages, verbose_option
-from stml_tf.cli.terminal import number, progress, say, visible
+from stml_tf.cli.terminal import number, progress, say, tell, visible
 from stml_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def init(images: Path, out: Path, overrides: tuple[str, ...], overwrite: bool, v
         refuse_existing(out, suffixes=[".json"], ours=_has_reasons, overwrite=overwrite)
         recipe = load_recipe(choose_recipe(images, **chosen), overrides)
         save_recipe(recipe, out)
-        click.echo(f"Recipe written to {visible(out)}: {describe(recipe)}")
-        click.echo(f"Train with it: stml-tf train {_quoted(out)} --data-dir {_quoted(images)}")
+        tell(f"Recipe written to {visible(out)}: {describe(recipe)}")
+        tell(f"Train with it: stml-tf train {_quoted(out)} --data-dir {_quoted(images)}")
 
 
 def one_of_recipe_and_images(
@@ -102,10 +102,10 @@ def describe(recipe: Recipe) -> str:
 def tell_choices(recipe: Recipe, run_dir: Path | None) -> None:
     """Print what was chosen, where the reasons will be if there is a run folder, and what can be measured."""
     where = "" if run_dir is None else f"; the reasons are in {visible(run_dir / 'recipe.json')}"
-    click.echo(f"Chosen for these images: {describe(recipe)}{where}")
+    tell(f"Chosen for these images: {describe(recipe)}{where}")
     about_tests = "data.test" if recipe.data.train_classes is None else "data.train_classes"
     if recipe.data.test is None and about_tests in recipe.reasons:
-        click.echo(recipe.reasons[about_tests])
+        tell(recipe.reasons[about_tests])
 
 
 def build_gallery(saved_model: Path, images: Path, gallery: Path, *, overwrite: bool) -> None:
@@ -114,10 +114,10 @@ def build_gallery(saved_model: Path, images: Path, gallery: Path, *, overwrite: 
 
     with progress("embedding") as on_progress:
         made = Gallery.build(saved_model, images, gallery, overwrite=overwrite, on_progress=on_progress)
-    click.echo(f"{number(len(made))} in the gallery {visible(gallery)}")
+    tell(f"{number(len(made))} in the gallery {visible(gallery)}")
     if made.unreadable:
         say(f"{number(len(made.unreadable))} could not be read and left out: listed in {gallery / 'unreadable.txt'}")
-    click.echo(f"Search it: stml-tf search {_quoted(gallery)} photo.jpg")
+    tell(f"Search it: stml-tf search {_quoted(gallery)} photo.jpg")
 
 
 def _has_reasons(file: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from stml_tf import __version__
-from stml_tf.cli.errors import errors_as_messages, verbose_option
+from stml_tf.cli.errors import Commands, errors_as_messages, verbose_option
 from stml_tf.cli.images import (
     build_gallery,
     choose_recipe,
@@ -27,14 +27,14 @@ from stml_tf.cli.recipe_options import (
 from stml_tf.cli.report import compare, report
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 from stml_tf.cli.sweep import sweep
-from stml_tf.cli.terminal import plain_text_if_asked
+from stml_tf.cli.terminal import plain_text_if_asked, tell
 
 # Commands import what they call, so that `stml-tf --help` and a wrong recipe need not wait for it.
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="stml-tf")
 def main() -> None:
     """Learn image retrieval from unlabelled images.
@@ -141,7 +141,7 @@ def evaluate(
         from stml_tf.runs import evaluate as evaluation
 
         for name, value in evaluation.evaluate(run_or_saved_model, data_dir=data_dir, images=images).items():
-            click.echo(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
+            tell(f"{name:<20} {value if isinstance(value, int) else format(value, '.4f')}")
 
 
 @main.command()
@@ -189,9 +189,9 @@ def export(
         from stml_tf.runs import export as exporting
 
         folder = exporting.export(run, out, quantize=quantize, data_dir=data_dir, batch_size=batch_size, dtype=dtype)
-        click.echo(f"SavedModel written to {folder}")
+        tell(f"SavedModel written to {folder}")
         if quantize:
-            click.echo(describe_weights(read_metadata(folder)))
+            tell(describe_weights(read_metadata(folder)))
 
 
 @main.command()
@@ -208,7 +208,7 @@ def convert_weights(checkpoint: str, backbone: str, out: Path, no_heads: bool, o
         from stml_tf.models import convert_pytorch_weights
 
         section = convert_pytorch_weights(checkpoint, backbone, out, heads=not no_heads, overwrite=overwrite)
-        click.echo(f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}')
+        tell(f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}')
 
 
 @main.command()
@@ -223,13 +223,13 @@ def validate(recipe: str, overrides: tuple[str, ...], modules: tuple[str, ...], 
 
         import_plugins(modules)
         loaded = load_recipe(recipe, overrides, check_files=False)
-        click.echo(f"{recipe} is valid")
-        click.echo(f"  data      {loaded.data.name}")
-        click.echo(f"  model     {loaded.model.backbone}, {loaded.embedding}")
-        click.echo(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
-        click.echo(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
+        tell(f"{recipe} is valid")
+        tell(f"  data      {loaded.data.name}")
+        tell(f"  model     {loaded.model.backbone}, {loaded.embedding}")
+        tell(f"  batches   {loaded.batch.size} images x {loaded.views.num_views} views of {loaded.views.size} px")
+        tell(f"  training  {loaded.training.epochs} epochs, {loaded.optimizer.name}")
         if advice := missing_weights(loaded):
-            click.echo(f"Training still needs {loaded.model.weights}, which does not exist: {advice}")
+            tell(f"Training still needs {loaded.model.weights}, which does not exist: {advice}")
 
 
 @main.command()
@@ -241,7 +241,7 @@ def schema(modules: tuple[str, ...], verbose: bool) -> None:
         from stml_tf.recipe.load import recipe_schema
 
         import_plugins(modules)
-        click.echo(json.dumps(recipe_schema(), indent=2))
+        tell(json.dumps(recipe_schema(), indent=2))
 
 
 @main.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stml_tf.cli.errors import errors_as_messages, verbose_option
-from stml_tf.cli.terminal import say, visible
+from stml_tf.cli.terminal import say, tell, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +44,7 @@ def report(runs: tuple[Path, ...], out: Path | None, overwrite: bool, verbose: b
         for run, record in zip(runs, records, strict=True):
             folder = RunFolder(run)
             folder.write_report(report_page([record]))
-            click.echo(f"Page written to {visible(folder.report)}")
+            tell(f"Page written to {visible(folder.report)}")
 
 
 @click.command()
@@ -68,14 +68,14 @@ def compare(runs: tuple[Path, ...], html: Path | None, as_json: bool, overwrite:
             _refuse_existing(html, overwrite=overwrite)
         records = [read_run(run) for run in runs]
         if as_json:
-            click.echo(json.dumps(comparison.as_json(records), indent=2))
+            tell(json.dumps(comparison.as_json(records), indent=2))
         else:
             compared, console = comparison.compare_runs(records), Console()
             console.print(_table("result", compared.names, compared.results))
             if compared.settings:
                 console.print(_table("setting", compared.names, compared.settings))
             else:
-                click.echo("The recipes are the same.")
+                tell("The recipes are the same.")
         if html is not None:
             _write(html, comparison.comparison_page(records))
 

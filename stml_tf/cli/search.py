@@ -27,7 +27,7 @@ from stml_tf.cli.gallery import (
     tell_stale,
     update,
 )
-from stml_tf.cli.terminal import number, progress, say, visible
+from stml_tf.cli.terminal import number, progress, say, tell, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,13 +95,13 @@ def search(
                 for query, matches in zip(answered, results, strict=True)
             ]
             told += [{"query": str(image.path), "error": image.reason} for image in unreadable]
-            click.echo(json.dumps(told, indent=2))
+            tell(json.dumps(told, indent=2))
         else:
             for query, matches in zip(answered, results, strict=True):
-                click.echo(visible(query))
+                tell(visible(query))
                 for match in matches:
                     score = match.distance if match.similarity is None else match.similarity
-                    click.echo(f"  {score:.4f}  {visible(match.path)}")
+                    tell(f"  {score:.4f}  {visible(match.path)}")
         if html is not None:
             say(f"Page written to {html}")
         for image in unreadable:
@@ -181,13 +181,13 @@ def duplicates(
             _write_page(html, group_page(pictured, title="Duplicates", about=about))
         if as_json:
             told = {"threshold": threshold, "proposed": proposed, "groups": _groups_as_json(table, len(groups))}
-            click.echo(json.dumps(told, indent=2))
+            tell(json.dumps(told, indent=2))
         elif out is None:
             for group in groups:
-                click.echo(f"keep       {visible(paths[group.kept])}")
+                tell(f"keep       {visible(paths[group.kept])}")
                 for row, *pair in _scored(group, first):
-                    click.echo(f"{_score(*pair):<9}  {visible(paths[row])}")
-                click.echo()
+                    tell(f"{_score(*pair):<9}  {visible(paths[row])}")
+                tell()
         extra = sum(map(len, groups)) - len(groups)
         identical = sum(row["identical"] == "yes" for row in table)
         say(
@@ -252,13 +252,13 @@ def cluster(
             about = f"{number(len(opened))} in the gallery {gallery}; the number is the distance to the centre."
             _write_page(html, group_page(pictured, title="Clusters", about=about))
         if as_json:
-            click.echo(json.dumps([{**row, "distance": float(row["distance"])} for row in table], indent=2))
+            tell(json.dumps([{**row, "distance": float(row["distance"])} for row in table], indent=2))
         elif out is None:
             for number_, size in enumerate(found.sizes):
-                click.echo(f"cluster {number_}: {number(int(size))}")
+                tell(f"cluster {number_}: {number(int(size))}")
                 for row in table:
                     if row["cluster"] == number_:
-                        click.echo(f"  {row['distance']}  {visible(row['path'])}")
+                        tell(f"  {row['distance']}  {visible(row['path'])}")
         sizes = found.sizes
         say(f"{number(len(opened))} in {number(len(sizes), 'cluster')} of {sizes.min():,} to {sizes.max():,}")
         for what, file in (("Clusters", out), ("Page", html)):

@@ -12,7 +12,7 @@ import click
 from stml_tf.cli.errors import Stopped, errors_as_messages, verbose_option
 from stml_tf.cli.quiet import import_tensorflow
 from stml_tf.cli.recipe_options import data_dir_option, import_option, import_plugins, recipe_argument, set_option
-from stml_tf.cli.terminal import number, visible
+from stml_tf.cli.terminal import number, tell, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,10 +99,10 @@ def sweep(
             raise Stopped(
                 f"None of the {number(len(found.outcomes), 'trial')} came to its end: {_reason(found.outcomes)}"
             )
-        click.echo(f"Best recipe: {visible(found.recipe_file)}")
-        click.echo(f"Train it: {_command(recipe, overrides, found.best, modules, data_dir)}")
+        tell(f"Best recipe: {visible(found.recipe_file)}")
+        tell(f"Train it: {_command(recipe, overrides, found.best, modules, data_dir)}")
         if on == "test":
-            click.echo("The test classes chose these settings: what is measured on them is no longer a fair result.")
+            tell("The test classes chose these settings: what is measured on them is no longer a fair result.")
 
 
 def _table(outcomes: list[Outcome], *, on: str) -> Table:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_CONTROLS_BUT_LINES = re.compile(r"(?!\n)[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+from stml_tf.visible import visible, visible_lines
 
-
-def visible(name: object) -> str:
-    r"""Escape the control characters of a name, including line breaks, like \x1b."""
-    return _CONTROLS.sub(_escape, str(name))
-
-
-def visible_lines(text: str) -> str:
-    """Escape the control characters of a message except line breaks; see `visible`."""
-    return _CONTROLS_BUT_LINES.sub(_escape, text)
+__all__ = [
+    "number",
+    "plain_text_if_asked",
+    "progress",
+    "say",
+    "tell",
+    "visible",
+    "visible_lines",
+    "waiting",
+    "while_loading",
+]
 
 
 def number(count: int, noun: str = "image") -> str:
     """Return a count with its noun, such as `1,234 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def tell(text: str = "") -> None:
+    """Print a result to standard output. Control characters in it are escaped, except line breaks."""
+    click.echo(visible_lines(text))
 
 
 def say(text: str) -> None:
@@ -100,9 +105,3 @@ def waiting(what: str) -> Iterator[None]:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    # A byte of a name that is not Unicode becomes a surrogate.
-    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"

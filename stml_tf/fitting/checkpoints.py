@@ -29,6 +29,7 @@ import numpy as np
 
 from stml_tf import files
 from stml_tf.errors import UserError
+from stml_tf.visible import visible
 
 FORMAT = 2
 VARIABLES = "variables.npz"
@@ -183,7 +184,7 @@ class Checkpoints:
     def _intact(self, path: Path) -> Checkpoint | None:
         self._damage[path] = damage = _damage(path)
         if damage is not None:
-            warnings.warn(f"Checkpoint {path} is damaged and is passed over: {damage}.", stacklevel=3)
+            warnings.warn(visible(f"Checkpoint {path} is damaged and is passed over: {damage}."), stacklevel=3)
             return None
         return _read(path)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.image_files import counted
 from stml_tf.evaluation.result_rows import best_of, label_of
+from stml_tf.visible import visible, visible_lines
 
 __all__ = [
     "best_of",
@@ -59,7 +60,7 @@ def describe_run(
     if with_labels:
         classes = len(np.unique(catalog.train.labels))
         trained = f"{labeled:,} training images of {classes:,} classes, {unlabeled:,} without labels"
-    console.print(Text.assemble((title, "bold"), f"  {about}"), soft_wrap=True)
+    console.print(Text.assemble((visible(title), "bold"), f"  {visible_lines(about)}"), soft_wrap=True)
     say(console, f"Data      {catalog.name}: {trained}, {tested}")
     if catalog.left_out:
         say(console, f"Left out  {counted(catalog.left_out)} ({where_listed('left_out.txt', dry_run=dry_run)})")
@@ -90,7 +91,7 @@ def where_listed(file: str, *, dry_run: bool) -> str:
 
 def say(console: Console, text: str) -> None:
     """Print text with names and paths literally, where rich would take `[a]` for markup and `:a:` for an emoji."""
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console.print(visible_lines(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from stml_tf.runs import evaluate as evaluation
 from stml_tf.runs import export as exporting
 from stml_tf.runs import train as training
 from tests.data.sources.miniatures import write_cub
+from tests.disk import at_most
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +262,15 @@ def test_converted_weights_come_with_what_a_recipe_says_of_them(conv4_checkpoint
     assert result.output == f'Weights written to {out}. In a recipe: "model": {json.dumps(section)}\n'
     assert load_recipe("quickstart", [f"model={json.dumps(section)}"]).model.weights == str(out)
     assert out.stat().st_size > 1_000_000
+
+
+def test_a_full_disk_while_weights_are_written_is_one_message(conv4_checkpoint, tmp_path):
+    out = tmp_path / "out" / "conv4.weights.h5"
+    with at_most(50_000):
+        result = call("convert-weights", conv4_checkpoint, "--backbone", "conv4", "-o", out)
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: The disk is full \(.*File too large.*\): free some space first\.\n", result.output)
+    assert not out.parent.exists()
 
 
 @pytest.mark.parametrize(

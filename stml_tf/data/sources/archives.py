@@ -21,6 +21,7 @@ from pathlib import Path
 from stml_tf import files
 from stml_tf.dry_run import would_have_to
 from stml_tf.errors import UserError
+from stml_tf.visible import visible
 
 _BLOCK = 1 << 20
 _DAMAGE = (shutil.ReadError, gzip.BadGzipFile)  # Of all OSErrors; the others are the disk's.
@@ -48,7 +49,7 @@ def extract(archive: Path, held: str) -> Path:
     if target.exists():
         return target
     would_have_to(f"extract {archive} to {target}")
-    print(f"Extracting {archive} to {target} (this is done once) ...", file=sys.stderr, flush=True)
+    print(f"Extracting {visible(archive)} to {visible(target)} (this is done once) ...", file=sys.stderr, flush=True)
     with files.work_folder(target) as work:
         partial = work / "unpacked"
         partial.mkdir()

@@ -1,5 +1,6 @@
 """Backbones by name, and the preprocessing that each expects."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,10 @@ def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
         return
     try:
         files.is_sealed(Path(path))
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # Keras would go on, with random weights in the layers that it does not find.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            model.load_weights(path)
     except files.DamagedError:
         raise
     except Exception as error:  # a damaged file makes h5py and Keras raise nearly anything

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import keras
@@ -6,6 +7,7 @@ import pytest
 
 from stml_tf.errors import UserError
 from stml_tf.models import build_backbone, build_student, convert_pytorch_weights, load_pytorch_weights
+from tests.disk import at_most
 
 NETWORKS = ["googlenet", "bn_inception", "resnet18", "resnet34", "resnet50"]
 
@@ -202,6 +204,15 @@ def test_heads_may_be_left_out(tmp_path, checkpoint):
 def test_other_names_are_refused(tmp_path, backbone, out, message):
     with pytest.raises(ValueError, match=message):
         convert_pytorch_weights({}, backbone, tmp_path / out)
+
+
+def test_a_disk_that_fills_up_while_weights_are_written_is_an_error_that_leaves_nothing(tmp_path, checkpoint):
+    out = tmp_path / "new" / "resnet18.weights.h5"
+    for room in (100_000, 40_000_000):  # within Keras's archive, and within the file that is made of it
+        with at_most(room), pytest.raises(OSError, match="File too large") as raised:
+            convert_pytorch_weights(checkpoint("resnet18"), "resnet18", out, heads=False)
+        assert raised.value.errno == errno.EFBIG
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_weights_file_of_ours_is_checked_and_a_foreign_one_is_never_replaced(tmp_path, checkpoint):
