@@ -35,14 +35,14 @@ class EmbeddingModel(kserve.Model):
 
 
 def reason_of(error: tf.errors.InvalidArgumentError) -> str:
-    """What TensorFlow says of the image, without where in the graph it says so."""
+    """Return what TensorFlow says about the image, without the location in the graph."""
     said = error.message.split("\n\t [[")[0].splitlines()[-1]
     refused = re.fullmatch(r"assertion failed: \[(.*)\]", said)
     return refused[1] if refused else f"it is damaged or cut off ({said})"
 
 
 def read_images(payload: dict | InferRequest) -> list[bytes]:
-    """The bytes of the images: {"instances": [{"b64": ...}, ...]}, or one V2 tensor of BYTES, in base64 too."""
+    """Return the bytes of the images in {"instances": [{"b64": ...}, ...]} or in a V2 tensor of BYTES in base64."""
     try:
         if isinstance(payload, InferRequest):
             texts = payload.inputs[0].as_numpy().flat

@@ -106,7 +106,7 @@ def sweep(
 
 
 def _table(outcomes: list[Outcome], *, on: str) -> Table:
-    """What became of each trial, best first."""
+    """Lay the outcomes of the trials out as a table, best first."""
     from rich.table import Table
     from rich.text import Text
 
@@ -142,7 +142,7 @@ def _reason(outcomes: list[Outcome]) -> str:
 def _command(
     recipe: str, overrides: tuple[str, ...], best: Mapping[str, Any], modules: tuple[str, ...], data_dir: Path | None
 ) -> str:
-    """What trains the recipe with the best settings."""
+    """Return the command that trains the recipe with the best settings."""
     from stml_tf.runs.search_space import as_override
 
     words = ["stml-tf", "train", recipe]

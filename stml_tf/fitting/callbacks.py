@@ -65,7 +65,7 @@ class NeighborBatchesCallback(keras.callbacks.Callback):
         self._current, self._goes_on = (epoch, batches), True
 
     def current(self) -> tuple[int, np.ndarray]:
-        """The epoch that runs, and its batches: what `training_batches` asks for."""
+        """Return the current epoch and its batches, which `training_batches` asks for."""
         if self._current is None:
             raise ValueError("No epoch has begun: give this callback to `fit` before its dataset is iterated.")
         return self._current

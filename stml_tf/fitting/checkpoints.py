@@ -139,11 +139,11 @@ class Checkpoints:
         return _read(target)
 
     def latest(self) -> Checkpoint | None:
-        """The newest intact checkpoint, or None. Warns of each damaged one that it passes over."""
+        """Return the newest intact checkpoint, or None, with a warning for each damaged one that is skipped."""
         return next((found for path in reversed(self._paths()) if (found := self._intact(path))), None)
 
     def best(self, metric: str | None = None) -> Checkpoint | None:
-        """The intact checkpoint with the highest `metric` (default: `best_by`), the earliest of equal ones.
+        """Return the intact checkpoint with the highest `metric` (default: `best_by`), the earliest of equal ones.
 
         None where no checkpoint holds that metric. Warns of each damaged one that it passes over.
         """
@@ -203,7 +203,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> Checkpoint:
-    """A checkpoint by its state, whose checksum is compared.
+    """Read the state of a checkpoint and compare its checksum.
 
     Raises:
         DamagedError: If it is not what was written.
@@ -291,7 +291,7 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _with_reference(path: str, references: Mapping[str, str]) -> str:
-    """An optimizer's path, with the key of the variable that it is about in place of the variable's path."""
+    """Replace the path of a variable in that of an optimizer's variable by the key of the former."""
     owner, _, name = path.rpartition("/")
     about = max((each for each in references if name.startswith(f"{each}_")), key=len, default=None)
     return path if about is None else f"{owner}/{references[about]}/{name[len(about) + 1 :]}"

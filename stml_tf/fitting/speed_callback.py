@@ -55,7 +55,7 @@ class SpeedCallback(keras.callbacks.Callback):
 
 
 def peak_memory() -> int | None:
-    """The largest memory that this process has had, in bytes; None where the system does not tell."""
+    """Return the peak memory of this process in bytes; None if the system does not tell."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -24,7 +24,7 @@ class StopSignals:
         self._usual: dict[int, Callable[..., Any] | int | None] = {}
 
     def received(self) -> signal.Signals | None:
-        """The signal that came, or None: the same on all workers, which must ask at the same steps."""
+        """Return the signal that came, or None: the same on all workers, which must ask at the same steps."""
         counts = self._share([int(self._received is each) for each in _HEARD])
         return next((each for each, count in zip(_HEARD, counts, strict=True) if count), None)
 

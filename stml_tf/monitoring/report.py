@@ -48,6 +48,7 @@ def describe_run(
         network: The network, in words.
         training: The training, in words.
         with_labels: Whether the run learns from the labels of its training images.
+        dry_run: Whether nothing is written, so that no file can be named.
     """
     tested = "no test images"
     if catalog.test:
@@ -95,7 +96,7 @@ def say(console: Console, text: str) -> None:
 
 
 def epochs_report(history: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    """Number the logs of each epoch, and name the best epoch, which is no fair result, as the test classes chose it.
+    """Give the logs of each epoch its number, and name the best epoch, which the test classes chose.
 
     Args:
         history: The logs of each epoch, by name.

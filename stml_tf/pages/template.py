@@ -36,7 +36,7 @@ def _environment() -> Environment:
 
 
 def _as_unicode(value: Any) -> Any:
-    """A name on disk may hold bytes that no page can."""
+    """Replace the bytes of a name on disk that a page cannot hold."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return value.encode("utf-8", "replace").decode()
     return value

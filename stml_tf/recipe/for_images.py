@@ -97,7 +97,7 @@ def recipe_for_images(
 
 
 def _data(survey: Survey, test: Path | None) -> tuple[Choices, int]:
-    """The data, and how many images they train on."""
+    """Choose the data, and count the images to train on."""
     folder: Choices = {
         "data.name": ("folder", "Image files of your own."),
         "data.train": (str(survey.folder), "The folder that was given."),

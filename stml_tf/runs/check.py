@@ -199,7 +199,7 @@ def _facts(images: ImageSet, seen: Examination) -> SetFacts:
 
 
 def _readable(catalog: Catalog, looked: LookedAt) -> Catalog:
-    """The catalog without the images that cannot be decoded."""
+    """Return the catalog without the images that cannot be decoded."""
 
     def of(name: str) -> ImageSet | None:
         if name not in looked.sets:

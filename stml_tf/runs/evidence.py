@@ -95,14 +95,14 @@ def look(
 
 
 def _chosen(count: int, most: int, seed: int) -> np.ndarray:
-    """Some of `count` places, in order, the same for the same seed."""
+    """Choose some of `count` places, in order, the same ones for the same seed."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def _views(run: Run, images: ImageSet) -> tf.data.Dataset:
-    """What the network is evaluated on, before it is preprocessed: batches `[batch, size, size, 3]` of 0 to 255."""
+    """Return the images that the network is evaluated on, `[batch, size, size, 3]` from 0 to 255, in batches."""
     recipe = run.recipe
     size = recipe.evaluation.size or recipe.views.size
     view = partial(evaluation_view, size=size, resize=recipe.evaluation.resize)
@@ -117,7 +117,7 @@ def _small(views: tf.Tensor, side: int) -> np.ndarray:
 
 
 def _pixels(run: Run, images: ImageSet, places: Sequence[int], side: int) -> dict[int, np.ndarray]:
-    """Some images as the network sees them, each decoded once."""
+    """Return some images as the network sees them, each decoded once."""
     unique = list(dict.fromkeys(int(place) for place in places))
     seen = [_small(views, side) for views in _views(run, images.take(unique))] if unique else []
     return dict(zip(unique, (pixels for batch in seen for pixels in batch), strict=True))
@@ -133,7 +133,7 @@ def _class_of(images: ImageSet, place: int) -> str:
 
 
 def _worst(test: ImageSet, queries: QueryResults) -> list[int]:
-    """The queries that find least, each of another class."""
+    """Return the worst queries, each of another class."""
     order = queries.rows[np.lexsort([queries.found[:, 0], queries.average_precision])]
     _, first = np.unique(test.labels[order], return_index=True)
     return order[np.sort(first)[:_QUERIES]].tolist()
@@ -288,7 +288,7 @@ def _similarities(sample: Sample, random: np.random.Generator) -> Similarities |
 
 
 def _pairs(run: Run, sample: Sample) -> list[Pair]:
-    """The pairs that are most alike, each image in one pair at most."""
+    """Return the most similar pairs, with each image in at most one of them."""
     if len(sample.rows) < 2:
         return []
     distances, nearest = nearest_neighbors(sample.embeddings, k=1, exclude_self=True)

@@ -35,7 +35,7 @@ def find_copies(looked: LookedAt, *, allow_leaks: bool) -> list[Finding]:
 
 
 def _leaks(looked: LookedAt, *, allow_leaks: bool) -> tuple[list[Finding], set[Place]]:
-    """The finding, and the test images that it is about."""
+    """Return the finding, and the test images that it concerns."""
     trained, tested = (
         [(name, index) for name in names if name in looked.sets for index in range(len(looked.sets[name]))]
         for names in ((TRAINING, UNLABELED), (TEST, GALLERY))
@@ -138,7 +138,7 @@ def _near_identical(looked: LookedAt) -> list[Finding]:
 
 
 def _in_pairs(looked: LookedAt, pairs: Sequence[tuple[Place, Place]], relation: str) -> dict[str, Any]:
-    """What a finding names and shows of pairs of a copy and its original."""
+    """Return what a finding names and shows of pairs of a copy and its original."""
     return {
         "files": tuple(f"{looked.name(copy)} {relation} {looked.name(original)}" for copy, original in pairs),
         "places": tuple(place for pair in pairs for place in pair),

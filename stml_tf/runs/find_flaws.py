@@ -173,7 +173,7 @@ def _bit_depth(catalog: Catalog) -> list[Finding]:
 
 
 def _left_out(catalog: Catalog) -> list[Finding]:
-    """What lies beside the images, by reason."""
+    """Report the files next to the images that are left out, by reason."""
     total = len(catalog.train) + len(catalog.test or ()) + len(catalog.left_out)
     found = []
     for reason, group in groupby(sorted(catalog.left_out, key=lambda each: each.reason), lambda each: each.reason):

@@ -84,12 +84,12 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def refusal(error: UserError) -> Finding:
-    """What training would say no to, in its own words."""
+    """Return the finding that training would refuse the data, with its own message."""
     return Finding("refused", Severity.REFUSED, 0, 0, f"Training would refuse this: {error}")
 
 
 def counted(count: int, noun: str = "image", plural: str = "") -> str:
-    """A count with its noun, such as `1,234 images`."""
+    """Return a count with its noun, such as `1,234 images`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 

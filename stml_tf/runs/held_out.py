@@ -13,7 +13,7 @@ _FEWEST = 4
 
 
 def without_test(catalog: Catalog) -> Catalog:
-    """The same data, whose test images and gallery are never seen."""
+    """Return the same data without test images and gallery."""
     return replace(catalog, test=None, gallery=None)
 
 
@@ -54,7 +54,7 @@ def hold_out_classes(catalog: Catalog) -> Catalog:
 
 
 def _without(unlabeled: ImageSet, held: ImageSet) -> ImageSet | None:
-    """The images that are not known to be of a class that is held out; some have labels that are not learned from."""
+    """Return the unlabelled images without those whose known class is held out; None if none is left."""
     if unlabeled.labels is None or unlabeled.class_names != held.class_names:
         return unlabeled
     others = np.flatnonzero(~np.isin(unlabeled.labels, held.labels))

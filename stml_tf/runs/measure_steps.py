@@ -122,7 +122,7 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """The most that was taken so far and what there is: of the first GPU, or of this process and machine."""
+    """Return the peak memory so far and the total, of the first GPU or of this process and machine."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"], None
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None

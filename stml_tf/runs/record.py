@@ -97,7 +97,7 @@ def _facts(history: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _settings(folder: RunFolder, document: Mapping[str, Any]) -> Iterator[Setting]:
-    """The recipe's values, with their defaults where what registered them is here."""
+    """Yield the recipe's values, including defaults if everything that it names is registered."""
     try:
         recipe = load_recipe(folder.recipe_file, check_files=False)
     except UserError:

@@ -45,11 +45,11 @@ class Choices:
         return self.loaded(trial.suggest_categorical(self.key, [self.stored(value) for value in self.values]))
 
     def stored(self, value: Any) -> str:
-        """A value as Optuna stores it, who knows no lists."""
+        """Encode a value for Optuna, which has no lists."""
         return json.dumps(value)
 
     def loaded(self, stored: str) -> Any:
-        """The value that was stored."""
+        """Decode a value that was stored."""
         return json.loads(stored)
 
 
@@ -74,11 +74,11 @@ class Range:
         return suggest(self.key, self.low, self.high, log=self.log)
 
     def stored(self, value: float) -> float:
-        """A value as Optuna stores it."""
+        """Encode a value for Optuna."""
         return value
 
     def loaded(self, stored: float) -> float:
-        """The value that was stored."""
+        """Decode a value that was stored."""
         return stored
 
 
@@ -148,12 +148,12 @@ def require_accepted(parameters: Sequence[Parameter], recipe: Mapping[str, Any],
 
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as `load_recipe` takes them."""
+    """Return settings as the overrides that `load_recipe` takes."""
     return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def as_override(key: str, value: Any) -> str:
-    """A setting as people write it after `--set`: text without quotes, unless it would be taken for something else."""
+    """Format a setting for `--set`: text without quotes, unless it would be taken for something else."""
     if isinstance(value, str):
         try:
             json.loads(value)

@@ -126,7 +126,7 @@ class Study:
             self._study.tell(trial.asked, outcome.value)
 
     def outcomes(self) -> list[Outcome]:
-        """What became of each trial that is over, in the order in which they ended."""
+        """Return the outcomes of all trials that are over, in the order in which they ended."""
         return [Outcome(**over.user_attrs["outcome"]) for over in self._over()]
 
     def _ask(self, settings: Settings | None) -> optuna.Trial:
@@ -141,7 +141,7 @@ class Study:
         return self._study.ask()
 
     def _next_of_grid(self) -> Settings | None:
-        """The first combination that is not over yet; None if the sampler is to draw."""
+        """Return the first combination that is not over yet; None if the sampler draws settings."""
         if self._grid is None:
             return None
         made = [outcome.settings for outcome in self.outcomes()]

@@ -194,7 +194,7 @@ def _watch(
 
 
 def _kept_epoch(history: Sequence[Mapping[str, float | None]], keep: str) -> Mapping[str, float | None]:
-    """What the epoch logged whose network the run keeps."""
+    """Return the logs of the epoch whose network the run keeps."""
     if not history:
         return {}
     return max(history, key=lambda logs: logs.get(SCORE) or 0.0) if keep == "best" else history[-1]
@@ -226,5 +226,5 @@ def _tell_end(console: Console, outcome: Outcome, seconds: float) -> None:
 
 
 def describe(settings: Settings) -> str:
-    """Settings in a line."""
+    """Format settings in a line."""
     return "  ".join(as_override(key, value) for key, value in settings.items())

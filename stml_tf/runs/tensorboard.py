@@ -136,7 +136,7 @@ class _Similarities:
 
 
 def _settings(document: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a recipe, by the path of their key; what is no number and no text as JSON."""
+    """Yield the values of a recipe by the path of their key, as JSON unless they are numbers or text."""
     for key, value in document.items():
         path = f"{section}{key}"
         if isinstance(value, Mapping):

@@ -110,10 +110,19 @@ def train_recipe(
     export: bool = True,
     watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train, measure and export a recipe whose parts all have names; see `train` for the other arguments.
+    """Train, measure and export a recipe whose parts all have names.
 
     Args:
+        recipe: The recipe.
         catalog: The recipe's data, if they have been opened already.
+        data_dir: See `train`, as for all others.
+        download: Whether TensorFlow Datasets may download missing data.
+        run_dir: The run folder.
+        saved_models: Folder of the SavedModel.
+        overwrite: Whether to replace a run in the folder.
+        resume: Whether to resume a run in the folder.
+        dry_run: Whether to take only one step, and write nothing.
+        console: Where to print.
         export: Whether to export a SavedModel.
         watch: Called at the end of each epoch; see `fit`.
     """

@@ -167,7 +167,7 @@ def _means(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _numbered(embeddings: np.ndarray, centres: np.ndarray, labels: np.ndarray | None) -> Clusters:
-    """Number clusters by size; without labels each embedding belongs to the nearest centre."""
+    """Order clusters by size; without labels, assign each embedding to the nearest centre."""
     count = len(embeddings)
     found, distances = np.empty(count, np.int64), np.empty(count, np.float32)
     for start in range(0, count, _BLOCK):

@@ -157,7 +157,7 @@ def _as_similarities(log_distances: np.ndarray) -> tuple[float, float, float]:
 
 
 def _border_of_two_heaps(values: np.ndarray) -> float:
-    """The border between two heaps of numbers (Otsu, IEEE Trans. SMC 9, 1979); minus infinity where there is one."""
+    """Find the border between two heaps of numbers (Otsu, IEEE Trans. SMC 9, 1979); minus infinity if there is one."""
     ordered = np.sort(values)
     sums, counts = np.cumsum(ordered), np.arange(1, len(ordered) + 1)
     below = sums[:-1] / counts[:-1]

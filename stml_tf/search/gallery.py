@@ -512,6 +512,6 @@ def _nearest(generation: Generation, queries: np.ndarray, k: int) -> tuple[np.nd
 
 
 def _sources(given: Iterable[Path | str]) -> list[str]:
-    """What to look through again when the gallery is brought up to date; single images are looked after anyway."""
+    """Return the folders to look through when the gallery is updated; single images are checked in any case."""
     paths = [absolute(path) for path in given]
     return [str(path) for path in paths if path.is_dir() or path.suffix.lower() not in SUFFIXES]

@@ -32,7 +32,7 @@ class GalleryModel:
         self.embedder: Embedder | None = None
 
     def find(self) -> Path:
-        """The network's folder.
+        """Return the folder of the network.
 
         Raises:
             UserError: If it is gone, or another network is in its place, or none made the gallery.
@@ -48,7 +48,7 @@ class GalleryModel:
         return require_same_model(path, self._made_by.fingerprint, product=self._gallery)
 
     def load(self) -> Embedder:
-        """The network, ready.
+        """Load the network.
 
         Raises:
             UserError: As `find` does, or if it is damaged.

@@ -44,12 +44,12 @@ def list_images(source: Path | str | Iterable[Path | str]) -> list[Path]:
 
 
 def absolute(path: Path | str) -> Path:
-    """The path from the root, without `..`; a link stays a link, so that an image keeps the name it was given."""
+    """Return the absolute path, without `..`; a link stays a link, so that an image keeps its given name."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def identity(path: Path | str) -> tuple[int, int] | None:
-    """What a file's names have in common; None if there is no file."""
+    """Return what all names of a file have in common; None if there is no file."""
     try:
         stat = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):

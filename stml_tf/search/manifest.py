@@ -136,7 +136,7 @@ def first_format_files(folder: Path) -> list[Path]:
 
 
 def damaged(file: Path) -> files.DamagedError:
-    """What is raised where a file of a gallery is not what was written."""
+    """Return the error for a file of a gallery that is not what was written."""
     return files.DamagedError(
         f"the gallery is damaged: {file} is missing or not what was written. Make it anew with "
         "`stml-tf index --overwrite`."
