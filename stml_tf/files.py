@@ -83,6 +83,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file, as `write_file` does."""
     with write_file(file) as stream:
         stream.write(content)
 
@@ -94,7 +95,14 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """Give a path in a work folder, for those who write by path; it becomes `file` at the end of the block."""
+    """Give a path in a work folder, for those who write by path; it becomes `file` at the end of the block.
+
+    Args:
+        file: The target. One that is there is replaced.
+
+    Yields:
+        The path.
+    """
     with work_folder(file) as folder:
         yield folder / file.name
         publish(folder / file.name, file)
@@ -105,6 +113,12 @@ def work_folder(beside: Path) -> Iterator[Path]:
     """Give an empty folder beside a target, for those who write by path; it is deleted at the end.
 
     Give what was written its place with `publish`. Folders on the way are made, and go away again after an error.
+
+    Args:
+        beside: The target.
+
+    Yields:
+        The folder.
     """
     parent = beside.parent
     with made_folder(parent):
@@ -135,6 +149,10 @@ def publish(partial: Path, target: Path) -> None:
     """Put a file or folder from a work folder in its place, once all of it has reached the disk.
 
     A file replaces the one that is there. A folder needs a name that is free, or an empty folder.
+
+    Args:
+        partial: The file or folder.
+        target: Its place.
 
     Raises:
         OSError: If that is not so. The old one is untouched.
@@ -198,7 +216,13 @@ def require_room(folder: Path, size: int) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, without the checksum.
+    """Read what `write_json` wrote.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The object, without the checksum.
 
     Raises:
         DamagedError: If it is missing or is not what was written.
@@ -236,7 +260,7 @@ def seal(file: Path) -> None:
 
 
 def is_sealed(file: Path) -> bool:
-    """Whether a file ends with a checksum, and so was written by this package.
+    """Return whether a file ends with a checksum, and so was written by this package.
 
     Raises:
         DamagedError: If it does, and the content is another.
@@ -255,7 +279,13 @@ def is_sealed(file: Path) -> bool:
 
 
 def require_seal(file: Path) -> Path:
-    """Give back the path of a file that was written sealed.
+    """Refuse a file that was not written sealed.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The file.
 
     Raises:
         DamagedError: If it is missing, or is not what was written.
@@ -324,7 +354,12 @@ def delete_whole(folder: Path, names: Iterable[str]) -> None:
 
 
 def delete_known(folder: Path, patterns: Iterable[str]) -> None:
-    """Delete the files in a folder whose names this package gives, and the folder where nothing else is left."""
+    """Delete the files in a folder whose names this package gives, and the folder if nothing else is left.
+
+    Args:
+        folder: The folder; a link to one is left alone.
+        patterns: The names, or patterns of names.
+    """
     if folder.is_symlink() or not folder.is_dir():
         return
     for pattern in patterns:
@@ -337,7 +372,7 @@ def delete_known(folder: Path, patterns: Iterable[str]) -> None:
 
 
 def is_work_folder(path: Path) -> bool:
-    """Whether a path bears the name of a work folder."""
+    """Return whether a path bears the name of a work folder."""
     return _WORK_FOLDER.fullmatch(path.name) is not None
 
 
@@ -391,7 +426,7 @@ def refuse_existing(file: Path, *, suffixes: Iterable[str], ours: Callable[[Path
 
 
 def begins_with(file: Path, start: bytes) -> bool:
-    """Whether a file's content begins so."""
+    """Return whether a file's content begins with some bytes."""
     with file.open("rb") as stream:
         return stream.read(len(start)) == start
 
@@ -436,7 +471,7 @@ def release(stream: BinaryIO) -> None:
 
 
 def is_held(file: Path) -> bool:
-    """Whether anyone has opened a file with `hold` and not closed it yet."""
+    """Return whether anyone has opened a file with `hold` and not closed it yet."""
     if fcntl is None:
         return False
     try:

@@ -124,7 +124,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 def require_finite(model: keras.Model) -> None:
-    """Refuse to go on from a model, or to keep it, of which a weight or an optimizer's variable is NaN or infinite.
+    """Refuse a model with a weight or an optimizer's variable that is NaN or infinite.
 
     Raises:
         TrainingRuined: If one is.

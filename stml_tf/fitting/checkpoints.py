@@ -42,12 +42,12 @@ class Checkpoint:
     """One checkpoint on disk.
 
     Attributes:
-        path: its folder.
-        epoch: epochs that were complete when it was written.
-        step: optimizer steps taken until then.
-        batch: batches of the next epoch taken until then.
-        metrics: by name, what was measured; None for what was not finite.
-        extra: whatever else the training wanted kept, JSON values.
+        path: Its folder.
+        epoch: Epochs that were complete when it was written.
+        step: Optimizer steps taken until then.
+        batch: Batches of the next epoch taken until then.
+        metrics: What was measured, by name; None for what was not finite.
+        extra: Whatever else the training wanted kept, JSON values.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Checkpoint:
     batch: int = 0
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """By name, the arrays that were kept beside the variables."""
+        """Read the arrays that were kept beside the variables, by name."""
         file_of_all = self.path / VARIABLES
         with files.unreadable_is_damage(file_of_all), np.load(file_of_all) as file:
             return {key.removeprefix(KEPT): file[key] for key in file.files if key.startswith(KEPT)}
@@ -68,12 +68,12 @@ class Checkpoints:
     """The checkpoints in a folder: the last `keep` of them, and the best one.
 
     Args:
-        folder: where they lie; made with the first one.
-        keep: how many of the last to keep, 1 or more.
-        best_by: the metric whose highest value is best. The best checkpoint is never deleted.
+        folder: Where they lie; made with the first one.
+        keep: How many of the last to keep, 1 or more.
+        best_by: The metric whose highest value is best. The best checkpoint is never deleted.
 
     Raises:
-        ValueError: `keep` is below 1.
+        ValueError: If `keep` is below 1.
     """
 
     def __init__(self, folder: Path | str, *, keep: int = 3, best_by: str = "recall@1") -> None:
@@ -98,16 +98,19 @@ class Checkpoints:
         """Write a checkpoint, in place of an earlier one of the same moment, and delete what is no longer kept.
 
         Args:
-            model: built, with its optimizers built.
-            epoch: epochs that are complete.
-            step: optimizer steps taken.
-            metrics: by name, what was measured.
-            batch: batches taken of the next epoch.
+            model: Built, with its optimizers built.
+            epoch: Epochs that are complete.
+            step: Optimizer steps taken.
+            metrics: What was measured, by name.
+            batch: Batches taken of the next epoch.
             extra: JSON values to keep.
-            arrays: arrays to keep, see `Checkpoint.arrays`.
+            arrays: Arrays to keep, see `Checkpoint.arrays`.
+
+        Returns:
+            The checkpoint.
 
         Raises:
-            OSError: it could not be written, as when the disk is full. The earlier checkpoints are untouched.
+            OSError: If it could not be written, as when the disk is full. The earlier checkpoints are untouched.
         """
         target = self.folder / (f"epoch-{epoch:04d}" + (f"-batch-{batch:05d}" if batch else ""))
         try:
@@ -145,15 +148,22 @@ class Checkpoints:
     def best(self, metric: str | None = None) -> Checkpoint | None:
         """Return the intact checkpoint with the highest `metric` (default: `best_by`), the earliest of equal ones.
 
-        None where no checkpoint holds that metric. Warns of each damaged one that it passes over.
+        Warns of each damaged one that is passed over.
+
+        Returns:
+            The checkpoint; None if none holds that metric.
         """
         return _best(filter(None, map(self._intact, self._paths())), metric or self.best_by)
 
     def restore(self, model: keras.Model, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint's state into a model of the same architecture, built, with its optimizers built.
+        """Put a checkpoint's state into a model.
+
+        Args:
+            model: Of the same architecture, built, with its optimizers built.
+            checkpoint: An intact one.
 
         Raises:
-            ValueError: the checkpoint holds something else than this model does.
+            UserError: If the checkpoint holds something else than this model does.
         """
         variables = _variables(model)
         file_of_all = checkpoint.path / VARIABLES
@@ -236,7 +246,7 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _damage(path: Path) -> str | None:
-    """Why a checkpoint cannot be used, after reading all of it; None if it can."""
+    """Read all of a checkpoint, and return why it cannot be used; None if it can."""
     try:
         _verify(path)
     except files.DamagedError as error:
@@ -267,7 +277,7 @@ def _best(checkpoints: Any, metric: str) -> Checkpoint | None:
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Every variable by its key."""
+    """Collect every variable by its key."""
     parts = {
         name: value.variables
         for name, value in vars(model).items()
@@ -298,7 +308,7 @@ def _with_reference(path: str, references: Mapping[str, str]) -> str:
 
 
 def _keys(group: str, paths: Sequence[str]) -> list[str]:
-    """Paths without the numbers that Keras counts up, each once."""
+    """Strip paths of the numbers that Keras counts up, and keep each unique."""
     parts = [path.split("/") for path in paths]
     plain: list[list[str]] = [[group] for _ in paths]
     for depth in range(max(map(len, parts), default=0)):

@@ -50,7 +50,7 @@ class Clusters:
 
     @property
     def sizes(self) -> np.ndarray:
-        """How many embeddings each cluster has, int64 `[num_clusters]`."""
+        """The number of embeddings in each cluster, `[num_clusters]` int64."""
         return np.bincount(self.labels)
 
 
@@ -85,10 +85,14 @@ def cluster_embeddings(embeddings: np.ndarray, *, num_clusters: int | None = Non
 
 
 def check_num_clusters(num_clusters: int | None, count: int) -> None:
-    """Refuse a number of clusters that cannot be.
+    """Refuse an impossible number of clusters.
+
+    Args:
+        num_clusters: The number; None is possible.
+        count: The number of embeddings.
 
     Raises:
-        UserError: If it is not from 1 to the number of embeddings.
+        UserError: If it is not between 1 and `count`.
     """
     if num_clusters is not None and not 1 <= num_clusters <= count:
         raise UserError(f"{num_clusters} clusters were asked for, but there can be 1 to {count}, the number of images")
@@ -146,7 +150,7 @@ def _half_whitened(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _by_first_neighbors(rows: np.ndarray) -> list[np.ndarray]:
-    """Divisions from fine to coarse."""
+    """Divide by first neighbours, from fine to coarse."""
     labels, centres = np.arange(len(rows)), rows
     divisions: list[np.ndarray] = []
     while len(centres) > 2:

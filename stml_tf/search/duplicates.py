@@ -115,7 +115,10 @@ def find_duplicates(
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse a threshold that is no cosine similarity.
+    """Refuse a threshold that is not a cosine similarity.
+
+    Args:
+        threshold: The threshold.
 
     Raises:
         UserError: If it is not above 0 and at most 1.
@@ -171,14 +174,14 @@ def _border_of_two_heaps(values: np.ndarray) -> float:
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """L2-normalise embeddings `[count, dim]`; those of length zero stay."""
+    """L2-normalise embeddings, `[count, dim]`; those of length zero stay zero."""
     embeddings = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
 def _greatest_similarities(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`[len(rows), 5]`, or fewer columns where there are fewer others."""
+    """Find the five greatest similarities of each row, `[len(rows), 5]`; fewer columns if there are fewer others."""
     queries = unit_rows(embeddings[rows])
     greatest = np.full((len(rows), 0), -1, np.float32)
     for start in range(0, len(embeddings), _BLOCK):

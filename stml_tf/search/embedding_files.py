@@ -25,7 +25,11 @@ _UNREADABLE_HEADING = "# Images that stml-tf left out: path, reason\n"
 
 
 def check_output(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse what `embed_to_file` could not write.
+    """Refuse an output that `embed_to_file` could not write.
+
+    Args:
+        out: The file.
+        overwrite: Whether an earlier output may be replaced.
 
     Raises:
         UserError: If the suffix is neither .npz nor .parquet, something is there that must stay, or pyarrow is missing.
@@ -82,9 +86,11 @@ def embed_to_file(
 
 
 def write_unreadable(file: Path, unreadable: Sequence[Unreadable]) -> None:
-    """List images that were left out, one path and reason a line; where there are none, there is no such file.
+    """Write a list of the images that were left out, one path and reason a line.
 
-    A file of that name that does not begin with the heading of such a list is left alone.
+    Args:
+        file: The list. Another file of that name, without the heading of such a list, is left alone.
+        unreadable: The images. If there are none, an earlier list is deleted.
     """
     if file.exists() and not files.begins_with(file, _UNREADABLE_HEADING.encode()):
         return

@@ -69,12 +69,12 @@ class Gallery:
 
     @property
     def manifest(self) -> Manifest:
-        """What it is: count, dim, normalized, kind, model."""
+        """The manifest: count, dim, normalized, kind, model."""
         return self._generation.manifest
 
     @property
     def paths(self) -> list[str]:
-        """Absolute path of each image."""
+        """The absolute path of each image."""
         return self._generation.paths
 
     @property
@@ -225,7 +225,7 @@ class Gallery:
         return self.manifest.count
 
     def reload(self) -> None:
-        """Answer from what is on disk now.
+        """Open the generation that is in force now, and answer from it.
 
         Raises:
             UserError: As `load` does.
@@ -248,7 +248,7 @@ class Gallery:
                     raise
 
     def stale(self) -> Stale:
-        """Compare sizes and times of the images' files with those at the time when they were embedded."""
+        """Find images whose files have changed or gone since they were embedded, by size and time."""
         generation = self._generation
         return find_stale(generation.paths, generation.facts)
 
@@ -277,7 +277,18 @@ class Gallery:
     def search_readable(
         self, images: Sequence[Path | bytes], *, k: int = 10
     ) -> tuple[list[list[Match]], list[Unreadable]]:
-        """As `search`, but queries that are no image are left out of the results, and given back beside them."""
+        """Search as `search` does, but leave out queries that are not images.
+
+        Args:
+            images: Files, or their content.
+            k: How many to find; all if the gallery holds fewer.
+
+        Returns:
+            The results of the readable queries, and the other queries.
+
+        Raises:
+            UserError: If `k` is below 1, there is no query, or the model cannot be used.
+        """
         if k < 1:
             raise UserError(f"k is {k}, but must be at least 1")
         if not images:
@@ -327,6 +338,9 @@ class Gallery:
             images: See `build`.
             on_progress: Called with how many images are done and how many there are.
 
+        Returns:
+            How many images the gallery was changed by.
+
         Raises:
             UserError: If there are no images, or as `search` does for the model.
         """
@@ -335,12 +349,17 @@ class Gallery:
         return self._follow(listed, _sources(given), drop=False, on_progress=on_progress)
 
     def update(self, images: Images | None = None, *, on_progress: Progress | None = None) -> Changes:
-        """Bring the gallery up to date with the disk: add what is new, embed what changed, drop what is gone, follow
-        what moved. Images that were removed with `remove` stay out.
+        """Bring the gallery up to date with the disk.
+
+        What is new is added, what changed is embedded again, what is gone is dropped, and what moved is followed.
+        Images that were removed with `remove` stay out.
 
         Args:
             images: Where to look for new and moved images, see `build`; by default where the gallery was made from.
             on_progress: Called with how many images are done and how many there are.
+
+        Returns:
+            How many images the gallery was changed by.
 
         Raises:
             UserError: If a source or all images are gone, or as `search` does for the model.
@@ -489,10 +508,13 @@ class Gallery:
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of search that is none.
+    """Refuse an unknown kind of search.
+
+    Args:
+        kind: Its name.
 
     Raises:
-        UserError: If it is so.
+        UserError: If it is unknown.
     """
     if kind not in get_args(Kind):
         raise UserError(f"kind is {kind!r}, but must be one of {', '.join(get_args(Kind))}")

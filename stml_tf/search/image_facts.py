@@ -67,7 +67,7 @@ def file_facts(paths: Sequence[Path | str]) -> np.ndarray:
 
 
 def file_stats(paths: Sequence[Path | str]) -> np.ndarray:
-    """Size and time of files without opening them: facts whose hash is zero."""
+    """Look up size and time of files without opening them; the hash in these facts is zero."""
     facts = np.zeros(len(paths), FACTS_TYPE)
     facts["size"] = -1
     for row, path in enumerate(paths):
@@ -132,7 +132,7 @@ def plan_changes(paths: Sequence[str], facts: np.ndarray, listed: Sequence[Path]
 
 
 def _moved(new: Sequence[Path], facts: np.ndarray, missing: Sequence[int]) -> dict[int, tuple[Path, np.void]]:
-    """Which rows' files are among the new ones under another name: row -> path and facts."""
+    """Find rows whose files are among the new ones under another name: row -> path and facts."""
     waiting: dict[bytes, list[int]] = {}
     for row in reversed(missing):
         waiting.setdefault(facts["sha256"][row].tobytes(), []).append(row)
@@ -149,8 +149,12 @@ def _moved(new: Sequence[Path], facts: np.ndarray, missing: Sequence[int]) -> di
 def require_some(plan: Plan, folder: Path) -> None:
     """Refuse to empty a gallery.
 
+    Args:
+        plan: What is about to be done.
+        folder: The gallery, for the message.
+
     Raises:
-        UserError: If a plan would leave nothing.
+        UserError: If the plan would leave nothing.
     """
     if not len(plan.kept) and not plan.changed and not plan.new:
         raise UserError(
@@ -188,7 +192,7 @@ def _read(path: Path | str) -> tuple[int, int, bytes]:
 
 
 def same_content(facts: np.ndarray) -> np.ndarray:
-    """For each file the first of the same bytes, int64 `[count]`; itself where nothing is known of it."""
+    """Find the first file of the same bytes for each, `[count]` int64; itself if nothing is known of it."""
     first: dict[bytes, int] = {}
     return np.array(
         [

@@ -275,5 +275,5 @@ def _rows(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _pieces(dim: int) -> int:
-    """How many pieces IVF-PQ cuts an embedding into: of about four numbers, all of one length."""
+    """Choose how many pieces IVF-PQ cuts an embedding into: of about four numbers, all of one length."""
     return next(pieces for pieces in range(max(1, dim // 4), dim + 1) if dim % pieces == 0)

@@ -226,14 +226,14 @@ class GalleryStore:
 
 
 def blocks_of(embeddings: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Give embeddings `[count, dim]`, or some rows of them, a block at a time."""
+    """Yield embeddings, `[count, dim]`, or some of their rows, a block at a time."""
     rows = np.arange(len(embeddings)) if rows is None else rows
     for start in range(0, len(rows), BLOCK):
         yield embeddings[rows[start : start + BLOCK]]
 
 
 def no_facts(count: int) -> np.ndarray:
-    """Facts of files of which nothing is known."""
+    """Make facts of files of which nothing is known."""
     facts = np.zeros(count, FACTS_TYPE)
     facts["size"] = -1
     return facts
@@ -245,7 +245,7 @@ def _is_no_content(path: Path) -> bool:
 
 
 def _write_embeddings(file: Path, blocks: Iterable[np.ndarray], *, count: int, dim: int) -> tuple[bool, str]:
-    """Write rows block by block to an .npy file; give whether all are of length one, and the checksum."""
+    """Write rows block by block to an .npy file; return whether all are of length one, and the checksum."""
     done = 0
     normalized = True
     with files.write_file(file) as stream:

@@ -65,11 +65,13 @@ def assert_nothing_has_been(folder, whole):
 
 
 @pytest.mark.slow
-def test_killed_at_random_and_in_the_middle_of_writing_the_result_is_the_same_to_the_last_bit(whole, tmp_path):
+def test_killed_at_random_and_in_the_middle_of_writing_or_removing_the_result_is_the_same_to_the_last_bit(
+    whole, tmp_path
+):
     """Of 12 steps; what a process does so long after a step depends on the machine, but not that there is much left."""
     random = np.random.default_rng(0)
-    first, last = ((int(random.integers(1, 5)), float(random.uniform(0, 0.3))) for _ in range(2))
-    for event in (f"killed_after{first}", "killed_in_write(2)", f"killed_after{last}"):
+    first = int(random.integers(1, 5)), float(random.uniform(0, 0.3))
+    for event in (f"killed_after{first}", "killed_in_write(2)", "killed_in_removal()"):
         ended = train(tmp_path, event)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert not (tmp_path / "run" / "metrics.json").exists()

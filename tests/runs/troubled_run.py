@@ -18,6 +18,7 @@ import_tensorflow()
 
 import numpy as np
 
+from stml_tf import files
 from stml_tf.cli import main as cli
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
 from tests.methods.tiny_student import logical_cpus  # noqa: F401
@@ -47,6 +48,16 @@ def killed_in_write(number):
             die()
 
     before(np, "savez", half)
+
+
+def killed_in_removal():
+    """Where an old checkpoint is removed, half of which is gone: so the versions before removed it."""
+
+    def half(folder, names):
+        (folder / "state.json").unlink()
+        die()
+
+    before(files, "delete_whole", half)
 
 
 def at_step(step, happen):
