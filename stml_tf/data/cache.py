@@ -11,7 +11,6 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +148,7 @@ def _write(folder: Path, images: ImageSet, shorter_side: int, max_bytes: int, on
 def _with_stored(images: ImageSet, stored: list[np.ndarray | None]) -> ImageSet:
     """Return the readable images, each as it was stored or, where it was not, as it is."""
     kept = [image if pixels is None else pixels for image, pixels in zip(images.images, stored, strict=True)]
-    return replace(images, images=kept)
+    return images.with_pixels(kept)
 
 
 def _identity(images: ImageSet, shorter_side: int, max_bytes: int) -> str:

@@ -26,6 +26,7 @@ class ImageSet:
         labels: int64 `[num_images]` that indexes `class_names`; None where the classes are not known.
         class_names: The names of the classes; may name classes that have no image in this set.
         decoding: How files and encoded images become pixels.
+        names: What images in memory are called; None: `image 17`. Files have their own names.
 
     Raises:
         ValueError: If images in memory are not uint8 `[num_images, height, width, 3]`, or the labels do not fit.
@@ -35,6 +36,7 @@ class ImageSet:
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     decoding: Decoding = DEFAULT_DECODING
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.images, np.ndarray) and (
@@ -70,11 +72,19 @@ class ImageSet:
             images = np.broadcast_to(grey, (*grey.shape[:-1], 3))
         else:
             images = self.images[indices]
-        return replace(self, images=images, labels=None if self.labels is None else self.labels[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        names = None if self.names is None else tuple(self.names[index] for index in indices)
+        return replace(self, images=images, labels=labels, names=names)
+
+    def with_pixels(self, images: Sequence[Path] | Sequence[np.ndarray] | np.ndarray) -> ImageSet:
+        """Return the same images, all or some of them decoded, which keep the names of their files."""
+        return replace(self, images=images, names=tuple(self.describe(index) for index in range(len(self))))
 
     def describe(self, index: int) -> str:
         """Name one image to a person: by its file, or as `image 17` where it is in memory."""
         image = self.images[index]
+        if self.names is not None:
+            return self.names[index]
         return str(image) if isinstance(image, Path) else f"image {index}"
 
 
@@ -147,7 +157,7 @@ def join(first: ImageSet, second: ImageSet) -> ImageSet:
     in_memory = isinstance(first.images, np.ndarray) and isinstance(second.images, np.ndarray)
     images = np.concatenate([first.images, second.images]) if in_memory else [*first.images, *second.images]
     labels = None if first.labels is None else np.concatenate([first.labels, second.labels])
-    return replace(first, images=images, labels=labels)
+    return replace(first, images=images, labels=labels, names=_joined_names(first, second))
 
 
 def pool(first: ImageSet, second: ImageSet) -> ImageSet:
@@ -158,7 +168,14 @@ def pool(first: ImageSet, second: ImageSet) -> ImageSet:
         np.concatenate([first.labels, second.labels]) if same else None,
         first.class_names if same else (),
         first.decoding,
+        _joined_names(first, second),
     )
+
+
+def _joined_names(first: ImageSet, second: ImageSet) -> tuple[str, ...] | None:
+    if first.names is None and second.names is None:
+        return None
+    return tuple(images.describe(index) for images in (first, second) for index in range(len(images)))
 
 
 def split_classes(images: ImageSet, train_classes: float | int) -> tuple[ImageSet, ImageSet]:

@@ -183,7 +183,7 @@ def readable_catalog(
             found = inspect_images(images, keep=keep, max_decoded=room, on_progress=on_progress)
         unreadable.extend(found.unreadable)
         left = leave_out(images, found.unreadable, max_share=catalog.max_unreadable)
-        return left if found.decoded is None else replace(left, images=found.decoded)
+        return left if found.decoded is None else left.with_pixels(found.decoded)
 
     def readable_training(images: ImageSet | None) -> ImageSet | None:
         if images is None or cache is None or isinstance(images.images, np.ndarray):

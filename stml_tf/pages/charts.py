@@ -167,7 +167,7 @@ def histogram_chart(
         told.append(f"{name}: half of them below {median:.2f}")
     axes.set_xlabel(x_label)
     axes.set_ylabel("percent")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.35 * axes.dataLim.ymax)  # room for the legend
     _legend(axes)
     return Chart(title, note, f"Histogram of {x_label}. {'; '.join(told)}.", _svg(figure, tips))
 
@@ -183,6 +183,7 @@ def _figure() -> tuple[Figure, Axes]:
     axes.xaxis.label.set(color=_COLORS["muted"], size=_FONT)
     axes.yaxis.label.set(color=_COLORS["muted"], size=_FONT)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(axis="y", color=_COLORS["line"], linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.04, y=0.12)

@@ -10,7 +10,8 @@ from stml_tf.evaluation.health import Health, Verdict, verdict
 from stml_tf.evaluation.result_rows import best_of, label_of
 from stml_tf.pages.record import RunRecord
 
-_FELL = 0.05  # of health, below which it is worth a word
+_FELL = 0.05  # of health: more than chance
+_SAME = 0.01  # of health: no change that counts
 _ALIKE = 0.95  # cosine
 
 
@@ -73,6 +74,8 @@ def _judged(run: RunRecord) -> tuple[Literal["good", "warn", "bad", "open"], str
         return "warn", "Doubtful: health fell", ["The embedding tells images apart less well than before training."]
     if found is Verdict.NO_LONGER_IMPROVING:
         return "warn", "It learned, then stopped improving", []
+    if health[-1].score < health[0].score + _SAME and not run.results:
+        return "warn", "Not ruined, but no better than before training", []
     return "good", "Healthy: it learned", []
 
 
@@ -85,11 +88,12 @@ def _health_reasons(run: RunRecord) -> Iterator[str]:
     if run.before is None or len(healths) < 2:
         return
     first, last = healths[0], healths[-1]
-    went = "rose" if last.score > first.score else "fell"
+    went = f"went from {first.score:.2f} before training to {last.score:.2f}"
+    if abs(last.score - first.score) >= _SAME:
+        went = f"{'rose' if last.score > first.score else 'fell'}{went.removeprefix('went')}"
     yield (
-        f"Without looking at labels: health {went} from {first.score:.2f} before training to {last.score:.2f} (1 is "
-        "best). Two random views of a training image find each other among all others in "
-        f"{_percent(last.view_agreement)} of cases ({_percent(first.view_agreement)} before), and "
+        f"Without looking at labels: health {went} (1 is best). Two random views of a training image find each other "
+        f"among all others in {_percent(last.view_agreement)} of cases ({_percent(first.view_agreement)} before), and "
         f"{_percent(last.reciprocal_share)} of neighbours are mutual ({_percent(first.reciprocal_share)} before)."
     )
     if verdict_of(run) is Verdict.COLLAPSING:
@@ -145,6 +149,8 @@ def _advice(run: RunRecord, level: str) -> Iterator[str]:
     if found is Verdict.NO_LONGER_IMPROVING:
         best = _best_epoch(run.healths)
         yield f"Health was best after epoch {best}: train anew with so many epochs, or set training.keep to best."
+    if level == "warn" and found is Verdict.HEALTHY and not run.results:
+        yield "Train for more epochs, or raise optimizer.learning_rate a little, and watch health."
     if level == "good" and len(run.healths) > 2 and _best_epoch(run.healths) == len(run.epochs):
         yield "Health was still rising at the end: try more epochs (training.epochs)."
     if run.status == "unfinished":

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stml_tf.data.catalog import Catalog, ImageSet, join, split_classes
+from stml_tf.data.catalog import Catalog, ImageSet, join, pool, split_classes
 
 
 def labelled(labels, num_classes):
@@ -126,3 +126,14 @@ def test_joined_sets_follow_each_other():
 def test_sets_whose_labels_mean_different_things_are_not_joined(other):
     with pytest.raises(ValueError, match="cannot join images of 2 classes with images of"):
         join(labelled([0, 1], 2), other)
+
+
+def test_images_keep_the_names_of_their_files_when_they_are_decoded(tmp_path):
+    files = ImageSet([tmp_path / f"{name}.png" for name in "abc"])
+    decoded = files.with_pixels(np.zeros((3, 2, 2, 3), np.uint8))
+    assert decoded.describe(1) == str(tmp_path / "b.png")
+    assert decoded.take([2, 0]).describe(0) == str(tmp_path / "c.png")
+    drawn = ImageSet(np.ones((2, 2, 2, 3), np.uint8))
+    for both in (join(decoded, drawn), pool(decoded, drawn)):
+        assert [both.describe(index) for index in (0, 3, 4)] == [str(tmp_path / "a.png"), "image 0", "image 1"]
+    assert join(drawn, drawn).describe(3) == "image 3"

@@ -5,7 +5,7 @@ import pytest
 
 from stml_tf.pages.comparison import as_json, compare_runs, comparison_page
 from stml_tf.pages.report import report_page
-from tests.pages.records import evidence, healthy_run, ruined_run
+from tests.pages.records import evidence, healthy_run, logs, ruined_run
 from tests.pages.rules import assert_keeps_the_rules, contrast, read
 
 
@@ -84,6 +84,14 @@ def test_a_run_without_test_images_is_told_by_health_and_neighbours():
     assert "There are no labels: you judge." in text
     assert "The classes are not known." in text
     assert "12 training images in two dimensions, laid out by t-SNE" in text
+
+
+def test_a_run_that_changed_nothing_is_not_said_to_have_learned():
+    same = healthy_run().before
+    run = healthy_run(results={}, queries={}, evidence=None, epochs=[logs(n, same) for n in (1, 2)])
+    text = read(report_page([run])).text
+    assert "Not ruined, but no better than before training" in text and "Healthy" not in text
+    assert "health went from 0.32 before training to 0.32" in text
 
 
 def test_a_run_below_what_is_free_is_not_called_healthy():

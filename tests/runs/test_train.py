@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -296,6 +297,7 @@ def test_a_folder_without_test_images_trains_and_says_so(tmp_path, glyph_folders
     assert not (folder / "retrieval.png").exists()
     text = read((folder / "report.html").read_text()).text
     assert "There were no test images" in text and "There are no labels: you judge." in text
+    assert re.search(r"Query \d+\.png", text)  # by the names of files, though they are kept decoded
     assert "Health, of 1" in text and "training images in two dimensions" in text
     assert (tmp_path / "saved_models" / "quickstart" / "1").is_dir()
     with pytest.raises(ValueError, match=r"has no test images to evaluate on: set data\.test to a folder"):
