@@ -202,8 +202,10 @@ def test_json_and_page_hold_what_was_found(folder):
 
 def test_images_in_memory_can_be_checked(monkeypatch):
     pixels = np.stack([np.asarray(photograph(number)) for number in range(8)])
-    catalog = Catalog("in memory", ImageSet(pixels), ImageSet(pixels[:1], np.array([0]), ("a",)))
+    tested = np.stack([pixels[0], np.clip(pixels[1], 0, 254) + 1])
+    catalog = Catalog("in memory", ImageSet(pixels), ImageSet(tested, np.array([0, 0]), ("a",)))
     monkeypatch.setattr("stml_tf.runs.check.open_catalog", lambda **data: catalog)
     check = check_recipe(load_recipe({**RECIPE, "data": {"name": "glyphs"}}), steps=False)
     assert check.sets["training"].num_folders == 0
-    assert found(check)["near_identical_test"].files == ("image 0 looks like image 0",)
+    assert found(check)["leaks"].files == ("image 0 is image 0",)
+    assert found(check)["near_identical_test"].files == ("image 1 looks like image 1",)
