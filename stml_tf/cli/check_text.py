@@ -1,4 +1,4 @@
-"""What `check` prints of a run that has not begun: what needs attention first, then what there is."""
+"""The output of `check`: what needs attention first, then what there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands that take a recipe have in common: its name, what is changed of it, plug-ins, and where data lie."""
+"""The options that commands with a recipe share: its name, changes to it, plug-ins, and the data folder."""
 
 from pathlib import Path
 

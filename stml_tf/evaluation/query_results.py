@@ -1,4 +1,4 @@
-"""What each query finds, of which retrieval metrics are the means, and how sure these means are."""
+"""The results of single queries, whose means are the retrieval metrics, and the uncertainty of those means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True, eq=False)
 class QueryResults:
-    """What each query that has something to find has found.
+    """The results of each query that has a match.
 
     Attributes:
         recall_at: The K of Recall@K.

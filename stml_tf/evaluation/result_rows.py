@@ -1,4 +1,4 @@
-"""The rows of a run's results: what each is called where people read it, and which is best."""
+"""The rows of a run's results: the label of each, and which is best."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Pictures made of small pictures: queries beside their neighbours, and matrices of similarities beside each other."""
+"""Pictures made of small pictures: queries with their neighbours, and matrices of similarities side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command is doing right now, and how far it is: bars on a terminal, a line now and then in a log."""
+"""The display of work in progress: bars on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Display:
-    """Shows the work that a run is in the middle of.
+    """A display of the work that a run is doing.
 
     A terminal gets one bar for each piece of work, below each other where one is part of another, and none that is
     done. A log, or a terminal without control codes, gets a line every 30 seconds at most: short work leaves no trace.

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of each epoch as pictures: neighbours, similarities, and the pseudo labels of a batch."""
+"""Pictures of each epoch in TensorBoard: neighbours, similarities, and the pseudo labels of a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUM_QUERIES, NUM_NEIGHBORS = 8, 6
 
 
 class EpochPictures(keras.callbacks.Callback):
-    """Writes pictures of each epoch. Stands behind the callback that embeds the sample.
+    """A callback that writes pictures of each epoch. It comes after the callback that embeds the sample.
 
     Args:
         summaries: The writer, which is left open.

@@ -16,7 +16,7 @@ __all__ = ["ProgressCallback"]
 
 
 class ProgressCallback(keras.callbacks.Callback):
-    """Shows how far `fit` is, with loss, speed and time left.
+    """A callback that shows the progress of `fit`, with loss, speed and remaining time.
 
     In a file or a log there is no bar, but a line every 30 seconds, and one for each epoch. Callbacks that add to the
     logs (`recall@1` is shown where it is there) go before this one. As a context manager it also takes the bar away

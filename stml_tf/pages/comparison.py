@@ -1,4 +1,4 @@
-"""Runs beside each other: the settings in which they differ, and what came of each."""
+"""Runs side by side: the settings in which they differ, and the result of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows of images: found while the network is at hand, and kept in the run's folder."""
+"""The images that a report shows, selected while the network is available, and kept in the run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Found:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How well the images of a class find each other.
+    """The retrieval results of a class.
 
     Attributes:
         name: Of the class.
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ViewsOfImage:
-    """What the network was shown of an image."""
+    """The views of an image that the network was shown."""
 
     original: Picture
     views: list[Picture]

@@ -1,4 +1,4 @@
-"""What came of a run, in words: the verdict that its page begins with, the reasons, and what to try next."""
+"""The outcome of a run in words: the verdict at the top of its page, the reasons, and what to try next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALIKE = 0.95  # cosine
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         level: How good that is.
@@ -47,7 +47,7 @@ def verdict_of(run: RunRecord) -> Verdict | None:
 
 
 def below_free(run: RunRecord) -> bool:
-    """Whether a run that trained ended below what can be had without training, by MAP@R."""
+    """Return whether a run ended below the best result without training, by MAP@R."""
     if run.reached not in run.results or not run.free or not run.epochs:
         return False
     return run.results[run.reached]["map@r"] < run.free[best_of(run.free)]["map@r"]

@@ -39,7 +39,7 @@ class Picture:
 
 
 def side_for(count: int) -> int:
-    """How long the larger side of each of so many pictures may be, in pixels, for the page to stay small."""
+    """Return how many pixels the larger side of `count` pictures may have for the page to stay small."""
     return LARGE if count <= _MOST_LARGE else SMALL
 
 
@@ -99,5 +99,5 @@ def sprite(pictures: Sequence[np.ndarray], *, side: int) -> bytes:
 
 
 def columns_of(count: int) -> int:
-    """How many squares a sprite of `count` pictures has side by side."""
+    """Return the number of squares in a row of a sprite of `count` pictures."""
     return max(1, int(np.ceil(np.sqrt(count))))

@@ -1,4 +1,4 @@
-"""What is known of a run: all that its page, and a comparison with others, are made of."""
+"""The record of a run, from which its page and comparisons with other runs are made."""
 
 from __future__ import annotations
 

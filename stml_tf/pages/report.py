@@ -1,4 +1,4 @@
-"""The page of a run, or of several side by side: what came of it, in the order in which one asks."""
+"""The page of a run, or of several side by side, in the order in which one asks."""
 
 from __future__ import annotations
 

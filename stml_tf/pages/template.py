@@ -1,4 +1,4 @@
-"""Fills in the templates that all pages share: one layout, one stylesheet, one script, and no request to anywhere."""
+"""The templates that all pages share: one layout, one stylesheet, one script, and no external request."""
 
 from functools import cache
 from typing import Any

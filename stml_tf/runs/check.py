@@ -35,7 +35,7 @@ Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None] | N
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a set of images is like.
+    """Facts about a set of images.
 
     Attributes:
         num_images: How many there are.
@@ -56,7 +56,7 @@ class SetFacts:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """What looking over a run has shown.
+    """The result of checking a run before it begins.
 
     Attributes:
         name: The recipe's or the folder's.
@@ -212,7 +212,7 @@ def _readable(catalog: Catalog, looked: LookedAt) -> Catalog:
 
 
 def _describe(root: Path | None, images: ImageSet, index: int) -> str:
-    """How to name an image: its file, as seen from where the data lie."""
+    """Name an image by its file, relative to the data folder."""
     image = images.images[index]
     if not isinstance(image, Path):
         return images.describe(index)

@@ -1,4 +1,4 @@
-"""Finds images that are there twice: in training and test, which makes results mean nothing, or within one of them."""
+"""A search for images that occur twice: in training and test, which makes results meaningless, or within one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds images that teach a network little or the wrong thing: unreadable, blank, tiny, blurred, dark, grey, huge."""
+"""A search for images that teach a network little: unreadable, blank, tiny, blurred, dark, grey or huge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finding about the images of a run is, and what it is found in."""
+"""Findings about the images of a run, and the images that are searched for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Place = tuple[str, int]
 
 
 class Severity(IntEnum):
-    """How much a finding matters, the worst first."""
+    """The severity of a finding, the worst first."""
 
     REFUSED = 0  # training would refuse the data
     ATTENTION = 1  # results would suffer or mislead
@@ -66,7 +66,7 @@ class LookedAt:
         return sum(each.num_examined for each in self.seen.values())
 
     def side(self, names: Sequence[str]) -> list[Place]:
-        """All readable images of some sets."""
+        """Return all readable images of some sets."""
         return [(name, index) for name in names if name in self.seen for index in self.seen[name].digests]
 
     def name(self, place: Place) -> str:

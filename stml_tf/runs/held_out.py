@@ -1,4 +1,4 @@
-"""Classes held out of the training part: what settings can be chosen on without a look at the test classes."""
+"""Classes held out of the training part, on which settings are chosen without looking at the test classes."""
 
 from dataclasses import replace
 

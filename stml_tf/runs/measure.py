@@ -18,7 +18,7 @@ Metrics = dict[str, float | int]
 
 
 class Measured(NamedTuple):
-    """What `measured` returns.
+    """Retrieval metrics with the results of each query.
 
     Attributes:
         metrics: Of all queries, what `retrieval_metrics` returns.

@@ -28,7 +28,7 @@ NUM_STEPS = 10
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """What training steps take.
+    """The time and memory that training steps take.
 
     Attributes:
         devices: On which the steps were taken.

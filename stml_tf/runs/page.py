@@ -1,4 +1,4 @@
-"""The page of a run: what is kept for it, and when it is written."""
+"""The page of a run, and the data that are kept for it."""
 
 from collections.abc import Mapping
 from contextlib import suppress

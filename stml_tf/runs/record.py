@@ -1,4 +1,4 @@
-"""Reads the folder of a run, of one that has no end too, without TensorFlow."""
+"""A reader of run folders, finished or not, without TensorFlow."""
 
 import json
 from collections.abc import Iterator, Mapping

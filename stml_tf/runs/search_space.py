@@ -1,4 +1,4 @@
-"""The settings that a sweep tries: what `--param` says."""
+"""The settings that a sweep tries, as `--param` defines them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def grid(parameters: Sequence[Parameter]) -> Iterator[Settings] | None:
 
 
 def grid_size(parameters: Sequence[Parameter]) -> float:
-    """How many combinations of values there are; infinite if a parameter is a range."""
+    """Return the number of combinations of values; infinite if a parameter is a range."""
     return math.prod(len(each.values) if isinstance(each, Choices) else math.inf for each in parameters)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep has tried and tries next: an Optuna study in a file, which outlives the process."""
+"""The trials of a sweep, past and next: an Optuna study in a file, which outlives the process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAME = "sweep"
 
 @dataclass
 class Outcome:
-    """What became of a trial.
+    """The outcome of a trial.
 
     Attributes:
         folder: The name of its run folder, within the sweep's.

@@ -38,7 +38,7 @@ CHOSEN_BY = {
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has found.
+    """The result of a sweep.
 
     Attributes:
         folder: Its folder, with that of each trial in it.

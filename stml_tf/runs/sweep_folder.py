@@ -1,4 +1,4 @@
-"""The folder of a sweep: what it was asked, what it has tried, and the run folders of its trials."""
+"""The folder of a sweep: its request, its trials, and their run folders."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from stml_tf.files import is_work_folder, read_json, write_json
 
 
 class SweepFolder:
-    """Where a sweep keeps what it knows.
+    """The folder of a sweep.
 
     Args:
         path: The folder; it need not exist yet.

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run."""
+"""The content of TensorBoard for a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what `torch.save` wrote, without PyTorch and without running anything that stands in the file.
+"""A reader of files that `torch.save` wrote, without PyTorch and without running anything in them.
 
 A checkpoint is a pickle, and a pickle can name any function to call. Here the names below are all that exist; each
 stands for a plain record of this module. Numbers lie beside the pickle: in a zip archive, or behind it in files that
