@@ -17,7 +17,7 @@ from stml_tf.evaluation.embed import l2_normalized
 from stml_tf.evaluation.neighbors import nearest_neighbors
 
 LARGEST_SAMPLE = 2000
-NUM_NEIGHBORS = 10
+NUM_NEIGHBORS = 5
 PATIENCE = 3
 # Shares of the best value so far; below them, an embedding counts as collapsed.
 _COLLAPSED_RANK = 0.35
@@ -35,6 +35,7 @@ class Health:
         cosine_spread: Standard deviation of these cosines.
         view_agreement: How often the nearest neighbour of a view of an image is its other view, in [0, 1].
         reciprocal_share: Share of neighbours that are mutual, in [0, 1].
+        shared_neighbors: Share of an image's neighbours in one view that are its neighbours in the other, in [0, 1].
         kept_from_last: Share of an image's neighbours that already were neighbours an epoch before; None at first.
         kept_from_start: Share of them that already were neighbours before training; None without a start.
     """
@@ -44,6 +45,7 @@ class Health:
     cosine_spread: float
     view_agreement: float
     reciprocal_share: float
+    shared_neighbors: float
     kept_from_last: float | None = None
     kept_from_start: float | None = None
 
@@ -51,10 +53,11 @@ class Health:
     def score(self) -> float:
         """A single number in [0, 1] to watch; larger is better.
 
-        It is the geometric mean of view agreement and reciprocal share. It is high if an image is told from all others
-        however it is cropped, and if neighbourhoods are mutual, without hubs that are near to everything.
+        It is the geometric mean of view agreement and shared neighbours. It is high if an image is told from all others
+        however it is cropped, and has the same neighbours then. Neither is enough: a few directions that tell little
+        give the same neighbours too, and as images of a kind come closer, the other view is no longer the nearest.
         """
-        return float(np.sqrt(self.view_agreement * self.reciprocal_share))
+        return float(np.sqrt(self.view_agreement * self.shared_neighbors))
 
 
 class Verdict(Enum):
@@ -90,7 +93,7 @@ def measure_health(
     if len(first) < 3:
         raise UserError(f"{len(first)} images given, but health is measured on 3 or more.")
     num_neighbors = min(num_neighbors, len(first) - 1)
-    neighbors = _neighbors(first, num_neighbors)
+    neighbors, in_second = (_neighbors(view, num_neighbors) for view in (first, second))
     cosine_mean, cosine_spread = pairwise_cosines(first)
     return Health(
         effective_rank=effective_rank(first),
@@ -98,6 +101,7 @@ def measure_health(
         cosine_spread=cosine_spread,
         view_agreement=view_agreement(first, second),
         reciprocal_share=reciprocal_share(neighbors),
+        shared_neighbors=kept_share(neighbors, in_second),
         kept_from_last=None if last is None else kept_share(neighbors, _neighbors(last[0], num_neighbors)),
         kept_from_start=None if start is None else kept_share(neighbors, _neighbors(start[0], num_neighbors)),
     )

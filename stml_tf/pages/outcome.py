@@ -94,7 +94,8 @@ def _health_reasons(run: RunRecord) -> Iterator[str]:
     yield (
         f"Without looking at labels: health {went} (1 is best). Two random views of a training image find each other "
         f"among all others in {_percent(last.view_agreement)} of cases ({_percent(first.view_agreement)} before), and "
-        f"{_percent(last.reciprocal_share)} of neighbours are mutual ({_percent(first.reciprocal_share)} before)."
+        f"{_percent(last.shared_neighbors)} of its neighbours are the same in both ({_percent(first.shared_neighbors)} "
+        "before)."
     )
     if verdict_of(run) is Verdict.COLLAPSING:
         best = max(each.effective_rank for each in healths)

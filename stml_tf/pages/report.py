@@ -147,7 +147,7 @@ def _health_charts(run: RunRecord) -> Iterator[Chart]:
         "Views and neighbours, percent",
         [
             curve("two views find each other", lambda health: health.view_agreement, 100),
-            curve("neighbours are mutual", lambda health: health.reciprocal_share, 100),
+            curve("neighbours are the same in both", lambda health: health.shared_neighbors, 100),
         ],
         note="What health is made of, on two random views of the same training images.",
         unit=" %",

@@ -10,6 +10,7 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import training_batches
 from stml_tf.data.transforms import random_view
 from stml_tf.models import preprocessing
+from stml_tf.recipe.sections import Views
 from stml_tf.runs.prepare import Run
 
 LARGEST = 1000
@@ -27,12 +28,13 @@ def sample_of(run: Run) -> ImageSet:
     return run.data.images.take(np.sort(random.choice(len(run.data.images), sample_size(run), replace=False)))
 
 
-def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
+def embed_sample(run: Run, network: Callable[[Any], Any], *, views: Views | None = None) -> np.ndarray:
     """Embed both views of the sample, which are the same at every call.
 
     Args:
         run: The run.
         network: A function from preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
+        views: How the views are drawn; like those that the run trains on by default.
 
     Returns:
         `[2, sample_size(run), dim]` float32, not normalised.
@@ -48,7 +50,7 @@ def embed_sample(run: Run, network: Callable[[Any], Any]) -> np.ndarray:
         steps_per_epoch=steps,
         batch_size=batch,
         num_views=2,
-        view=partial(random_view, **recipe.views.model_dump(exclude={"num_views"})),
+        view=partial(random_view, **(views or recipe.views).model_dump(exclude={"num_views"})),
         preprocess=preprocessing(recipe.model.backbone),
         seed=recipe.seed,
     )

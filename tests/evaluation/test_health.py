@@ -36,6 +36,7 @@ def test_every_measure_is_that_of_a_slow_form(views, random):
     first = views[0] / np.linalg.norm(views[0], axis=1, keepdims=True)
     cosines = [first[i] @ first[j] for i in range(30) for j in range(30) if i != j]
     near, near_last, near_start = (slow_neighbors(each[0], 4) for each in (views, last, start))
+    near_in_second = slow_neighbors(views[1], 4)
     nearest = [next(iter(found)) for found in slow_neighbors(np.concatenate(views), 1)]
     values = np.sqrt(np.linalg.eigvalsh(30 * np.cov(first.T, bias=True)))
     shares = values / values.sum()
@@ -45,18 +46,26 @@ def test_every_measure_is_that_of_a_slow_form(views, random):
         "cosine_spread": np.std(cosines),
         "view_agreement": np.mean([nearest[i] == (i + 30) % 60 for i in range(60)]),
         "reciprocal_share": np.mean([i in near[j] for i in range(30) for j in near[i]]),
+        "shared_neighbors": np.mean([len(a & b) / 4 for a, b in zip(near, near_in_second, strict=True)]),
         "kept_from_last": np.mean([len(a & b) / 4 for a, b in zip(near, near_last, strict=True)]),
         "kept_from_start": np.mean([len(a & b) / 4 for a, b in zip(near, near_start, strict=True)]),
     }
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(found, name), value, rtol=1e-5, err_msg=name)
-    assert 0 < found.score < 1
+    assert found.score == pytest.approx(np.sqrt(expected["view_agreement"] * expected["shared_neighbors"]))
 
 
 def test_a_rotation_and_a_scale_change_nothing(views, random):
     rotation, _ = np.linalg.qr(random.normal(size=(6, 6)))
     a, b = measure_health(views), measure_health(3 * views @ rotation)
-    for name in ("effective_rank", "cosine_mean", "cosine_spread", "view_agreement", "reciprocal_share"):
+    for name in (
+        "effective_rank",
+        "cosine_mean",
+        "cosine_spread",
+        "view_agreement",
+        "reciprocal_share",
+        "shared_neighbors",
+    ):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4)
 
 
@@ -89,6 +98,19 @@ def test_hubs_make_neighbors_one_sided():
     assert reciprocal_share(np.array([[1], [0], [3], [2]])) == 1
 
 
+def test_a_point_to_which_all_collapse_has_no_score(random):
+    assert measure_health(np.ones((2, 200, 8))).score < 0.1
+
+
+def test_a_direction_that_tells_little_has_neighbours_but_no_health(random):
+    """Images along a line have the same neighbours in either view, and are not told from each other."""
+    line = np.concatenate([np.ones((200, 1)), random.normal(size=(200, 1))], axis=1)
+    found = measure_health(np.stack([line + 0.01 * random.normal(size=line.shape) for _ in range(2)]))
+    good = random.normal(size=(200, 16))
+    better = measure_health(np.stack([good + 0.3 * random.normal(size=good.shape) for _ in range(2)]))
+    assert found.shared_neighbors > better.shared_neighbors and found.score < better.score
+
+
 def test_neighbors_are_kept_in_any_order():
     assert kept_share(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [2, 0], [1, 0]])) == 1
     assert kept_share(np.array([[1], [2], [0]]), np.array([[2], [2], [1]])) == pytest.approx(1 / 3)
@@ -108,11 +130,11 @@ def test_views_agree_where_they_are_nearest():
     assert view_agreement(np.eye(4)[:2], np.eye(4)[2:]) < 1
 
 
-GOOD = Health(100.0, 0.05, 0.1, view_agreement=0.64, reciprocal_share=0.64)
+GOOD = Health(100.0, 0.05, 0.1, view_agreement=0.64, reciprocal_share=0.64, shared_neighbors=0.64)
 
 
 def scored(*scores):
-    return [replace(GOOD, view_agreement=score, reciprocal_share=score) for score in scores]
+    return [replace(GOOD, view_agreement=score, shared_neighbors=score) for score in scores]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_steady_embedding_is_healthy_and_keeps_its_neighbours(random):
     assert [logs["health/kept_from_last"] for logs in history] == [1.0, 1.0]
     assert [logs["health/kept_from_start"] for logs in history] == [1.0, 1.0]
     assert history[0]["health"] == pytest.approx(
-        np.sqrt(history[0]["health/view_agreement"] * history[0]["health/reciprocal_share"])
+        np.sqrt(history[0]["health/view_agreement"] * history[0]["health/shared_neighbors"])
     )
 
 

@@ -8,8 +8,8 @@ from stml_tf.pages.pictures import columns_of, data_address, picture_of_pixels, 
 from stml_tf.pages.record import RunRecord, Setting
 
 
-def health(rank, agreement, reciprocal, cosine=0.1, last=0.7, start=0.5):
-    return Health(rank, cosine, 0.1, agreement, reciprocal, last, start)
+def health(rank, agreement, shared, cosine=0.1, last=0.7, start=0.5):
+    return Health(rank, cosine, 0.1, agreement, shared, shared, last, start)
 
 
 def logs(number, measured, **others):
