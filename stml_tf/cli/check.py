@@ -21,9 +21,11 @@ _GALLERY = "gallery.json"
 @data_dir_option
 @set_option
 @import_option
-@click.option("--no-steps", is_flag=True, help="Do not take the ten training steps that tell time and memory.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page with pictures, too.")
+@click.option("--no-steps", is_flag=True, help="Skip the ten training steps that measure time and memory.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with pictures to this file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a page that this program wrote earlier.")
 @verbose_option
 @click.pass_context
@@ -39,11 +41,11 @@ def check(
     overwrite: bool,
     verbose: bool,
 ) -> None:
-    """Look over what RECIPE or `train --images DIR` would train on; or read all of GALLERY and compare checksums.
+    """Check what RECIPE or `train --images DIR` would train on, or the checksums of GALLERY.
 
-    Counts images and finds those that are unreadable, in training and test, identical or nearly so, tiny, huge, grey,
-    dark, blurred or blank; for a recipe, ten training steps tell memory and time. Nothing is written, but for the page
-    that --html names. The exit status is 1 if training would refuse to begin.
+    Count images and find those that are unreadable, both in training and test, identical or nearly so, tiny, huge,
+    grey, dark, blurred or blank; for a recipe, measure memory and time in ten training steps. Nothing is written except
+    the page that --html names. The exit status is 1 if training would refuse to begin.
     """
     with errors_as_messages(verbose):
         path = Path(what)

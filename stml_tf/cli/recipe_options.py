@@ -36,8 +36,8 @@ import_option = click.option(
     "modules",
     multiple=True,
     metavar="MODULE",
-    help="Import a module of your own, by its name or as a .py file, that registers backbones, data sets, losses or "
-    "methods; may be repeated.",
+    help="Import a module, by name or as a .py file, that registers backbones, data sets, losses or methods; may be "
+    "repeated.",
 )
 data_dir_option = click.option(
     "--data-dir",

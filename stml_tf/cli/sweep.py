@@ -35,19 +35,19 @@ _RECALL = {"heldout": "R@1 held out", "test": "R@1 test"}
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
-    help="How many settings to try. By default all combinations of at most 30, else 20 that Optuna chooses.",
+    help="Number of settings to try. The default is all combinations if there are at most 30, else 20 drawn by Optuna.",
 )
 @click.option(
     "--on",
     type=click.Choice(["score", "heldout", "test"]),
     default="score",
     show_default=True,
-    help="What to choose by. score: the health score, which needs no labels. heldout: R@1 on a quarter of the training "
-    "classes, which then do not train. test: R@1 on the test classes; what the network reaches on these is then no "
-    "measure any more of what it reaches on classes that it has never seen.",
+    help="The criterion. score: the health score, which needs no labels. heldout: R@1 on a quarter of the training "
+    "classes, which are held out of training. test: R@1 on the test classes, which then no longer says what the network "
+    "reaches on unseen classes.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the sweep; runs/NAME-sweep by default.")
-@click.option("--resume", is_flag=True, help="Go on with the sweep in the folder, or with more --trials.")
+@click.option("--resume", is_flag=True, help="Continue the sweep in the folder, also with more --trials.")
 @set_option
 @import_option
 @data_dir_option
@@ -66,7 +66,7 @@ def sweep(
 ) -> None:
     """Train RECIPE with varied settings, and find the best ones without the test classes.
 
-    Each trial is a run folder in the sweep's, without an export. Trials that are left behind by the others end early.
+    Each trial is a run in the folder of the sweep, without an export. Trials that fall behind the others end early.
     """
     with errors_as_messages(verbose):
         from stml_tf.recipe.load import read_document
