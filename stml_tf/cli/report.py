@@ -27,9 +27,7 @@ ANY_PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace a page that stml-tf wrote to that file earlier.")
 @verbose_option
 def report(runs: tuple[Path, ...], out: Path | None, overwrite: bool, verbose: bool) -> None:
-    """Write the page of each of RUNS, the folders of runs, again: report.html in the folder; or one page of all, with
-    -o.
-    """
+    """Write report.html again in each of the run folders RUNS, or a single page of all of them with -o."""
     with errors_as_messages(verbose):
         from stml_tf.pages.report import report_page
         from stml_tf.runs.folder import RunFolder

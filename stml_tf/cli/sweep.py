@@ -43,8 +43,8 @@ _RECALL = {"heldout": "R@1 held out", "test": "R@1 test"}
     default="score",
     show_default=True,
     help="The criterion. score: the health score, which needs no labels. heldout: R@1 on a quarter of the training "
-    "classes, which are held out of training. test: R@1 on the test classes, which then no longer says what the network "
-    "reaches on unseen classes.",
+    "classes, which are held out of training. test: R@1 on the test classes, which then no longer says what the "
+    "network reaches on unseen classes.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the sweep; runs/NAME-sweep by default.")
 @click.option("--resume", is_flag=True, help="Continue the sweep in the folder, also with more --trials.")
