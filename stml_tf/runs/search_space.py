@@ -25,7 +25,7 @@ _ALLOWED = (
     "allowed: KEY.PATH=VALUE,VALUE,... such as loss.sigma=0.1,0.3,1, or a range such as loss.sigma=0.1..1, or "
     "loss.sigma=0.1..1:log, which tries small values as often as large ones"
 )
-_MOST_TRIED = 200  # combinations that are tried before a value is called impossible
+_MOST_TRIED = 50  # combinations that are tried before a value is called impossible
 
 
 @dataclass(frozen=True)
@@ -135,16 +135,15 @@ def require_accepted(parameters: Sequence[Parameter], recipe: Mapping[str, Any],
     for parameter in parameters:
         others = [other for other in parameters if other is not parameter]
         for value in parameter.examples:
-            refused = None
+            problems = []
             for settings in itertools.islice(_combinations(others), _MOST_TRIED):
-                try:
-                    load_recipe(recipe, overrides_of({**settings, parameter.key: value}))
+                problems.append(_problems(recipe, {**settings, parameter.key: value}))
+                if not problems[-1]:
                     break
-                except RecipeError as error:
-                    refused = refused or error
             else:
-                told = str(refused).partition("\n")[2] or f"  {refused}"
-                raise UserError(f"--param {as_override(parameter.key, value)} does not fit {name}:\n{told}")
+                if _problems(recipe, {}) == problems[0]:
+                    raise UserError(f"{name}:\n{problems[0]}")  # whatever is tried
+                raise UserError(f"--param {as_override(parameter.key, value)} does not fit {name}:\n{problems[0]}")
 
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:
@@ -205,6 +204,15 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += character
     return parts
+
+
+def _problems(recipe: Mapping[str, Any], settings: Settings) -> str:
+    """What a recipe with these settings is refused for; empty if it is not."""
+    try:
+        load_recipe(recipe, overrides_of(settings))
+    except RecipeError as error:
+        return str(error).partition("\n")[2] or f"  {error}"
+    return ""
 
 
 def _combinations(parameters: Sequence[Parameter]) -> Iterator[Settings]:

@@ -93,7 +93,7 @@ def sweep(
     console = console or Console()
     name, document = read_document(recipe, overrides)
     require_accepted(parameters, document, name)
-    home = SweepFolder(folder or Path("runs") / f"{document['name']}-sweep")
+    home = SweepFolder(folder or Path("runs") / f"{document.get('name', 'unnamed')}-sweep")
     home.open({"recipe": document, "parameters": [asdict(each) for each in parameters], "chosen_by": on}, resume=resume)
     data = _Data(_SEEN[on], data_dir)
     with locked(home.lock, busy=f"Another sweep runs in {home.path}: waiting until it ends."):

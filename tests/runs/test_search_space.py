@@ -72,7 +72,7 @@ PLAIN = st.one_of(
     st.none(),
     st.integers(-(10**9), 10**9),
     st.floats(-1e30, 1e30),
-    st.text(st.characters(blacklist_categories=["Cs"])),
+    st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")),
 )
 
 
@@ -123,6 +123,13 @@ def test_the_grid_has_every_combination_and_a_range_none():
 def test_what_the_recipe_takes_in_no_combination_is_refused(texts, message):
     with pytest.raises(UserError, match=rf"(?s){message}"):
         require_accepted(parse_parameters(texts), QUICKSTART, "quickstart")
+
+
+def test_what_is_wrong_with_the_recipe_itself_is_said_of_the_recipe():
+    with pytest.raises(UserError, match=r"^quickstart:\n  loss.delta: .*-1 given"):
+        require_accepted(
+            parse_parameters(["loss.sigma=1,2"]), read_document("quickstart", ["loss.delta=-1"])[1], "quickstart"
+        )
 
 
 def test_values_may_need_each_other():
