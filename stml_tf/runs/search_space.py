@@ -207,7 +207,7 @@ def _split(text: str) -> list[str]:
 
 
 def _problems(recipe: Mapping[str, Any], settings: Settings) -> str:
-    """What a recipe with these settings is refused for; empty if it is not."""
+    """Return what a recipe with these settings is refused for; empty if it is not."""
     try:
         load_recipe(recipe, overrides_of(settings))
     except RecipeError as error:
