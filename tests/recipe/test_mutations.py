@@ -53,7 +53,7 @@ def test_1000_mutated_recipes_are_valid_or_refused_in_one_message(documents, tmp
 def test_what_is_valid_is_written_and_read_again(documents, tmp_path):
     """NaN in options used to become null."""
     random, file, valid = np.random.default_rng(1), tmp_path / "recipe.json", 0
-    for _ in range(300):
+    for _ in range(2000):  # few of them are valid, and how few depends on the recipes that there are
         file.write_bytes(mutated(documents[random.integers(len(documents))], random))
         try:
             recipe = load_recipe(file, check_files=False)
@@ -62,7 +62,9 @@ def test_what_is_valid_is_written_and_read_again(documents, tmp_path):
         save_recipe(recipe, tmp_path / "again.json")
         assert load_recipe(tmp_path / "again.json", check_files=False) == recipe
         valid += 1
-    assert valid > 10
+        if valid == 20:
+            break
+    assert valid == 20
 
 
 def test_overrides_and_paths_are_valid_or_refused_in_one_message(tmp_path, monkeypatch):
