@@ -25,7 +25,7 @@ def training_batches(
     first_batch: int = 0,
     part: tuple[int, int] = (0, 1),
     labels: np.ndarray | None = None,
-    threads: int = tf.data.AUTOTUNE,
+    threads: int | None = None,
 ) -> tf.data.Dataset:
     """Make batches of random views of the images that an epoch asks for, in its order.
 
@@ -44,7 +44,7 @@ def training_batches(
         part: This machine's number, from 0, and how many there are: each reads its equal, contiguous part of every
             batch, the views as they are in the whole. The parts of all make the batch of one machine.
         labels: `[num_images]` int64 to give along, if a method learns from them.
-        threads: Images read at once; the views do not depend on it.
+        threads: Images read at once, one for each processor by default; the views do not depend on it.
 
     Returns:
         Pairs of views `[batch_size, num_views, size, size, 3]` float32 and image ids `[batch_size]` int64; of several
@@ -76,11 +76,12 @@ def training_batches(
     signature = (tf.TensorSpec([], tf.int64), tf.TensorSpec([3], tf.int32))
     return (
         tf.data.Dataset.from_generator(rows, output_signature=signature)
-        .map(load, num_parallel_calls=threads, deterministic=True)
+        .map(load, num_parallel_calls=threads or _processors(), deterministic=True)
         .batch(size_of_part, drop_remainder=True)
         .map(lambda views, index: (preprocess(views), index, *(() if labels is None else (tf.gather(labels, index),))))
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch - first_batch))
         .prefetch(2)
+        .with_options(_untuned())
     )
 
 
@@ -90,7 +91,7 @@ def evaluation_batches(
     batch_size: int,
     view: Callable[[Tensor], Tensor],
     preprocess: Callable[[Tensor], Tensor],
-    threads: int = tf.data.AUTOTUNE,
+    threads: int | None = None,
 ) -> tf.data.Dataset:
     """Make batches of one fixed view of every image, in order.
 
@@ -99,7 +100,7 @@ def evaluation_batches(
         batch_size: Images in a batch; the last batch may be smaller.
         view: From pixels `[height, width, 3]` to a view `[size, size, 3]` of 0 to 255.
         preprocess: From views of 0 to 255 to network inputs.
-        threads: Images read at once.
+        threads: Images read at once, one for each processor by default.
 
     Returns:
         Batches `[batch, size, size, 3]` float32.
@@ -107,10 +108,11 @@ def evaluation_batches(
     read = _reader(images)
     return (
         tf.data.Dataset.range(len(images))
-        .map(lambda index: view(read(index)), num_parallel_calls=threads, deterministic=True)
+        .map(lambda index: view(read(index)), num_parallel_calls=threads or _processors(), deterministic=True)
         .batch(batch_size)
         .map(preprocess)
         .prefetch(2)
+        .with_options(_untuned())
     )
 
 
@@ -118,6 +120,22 @@ def pixels_of(images: ImageSet, index: int) -> np.ndarray:
     """Decode the image at `index`, uint8 `[height, width, 3]`."""
     image = images.images[int(index)]
     return image if isinstance(image, np.ndarray) else read_image(image, images.decoding)
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _untuned() -> tf.data.Options:
+    """Return options without tf.data's tuner.
+
+    The tuner sleeps for twice as long each time, and an iterator that ends waits until it wakes up: after an epoch of
+    20 seconds, for up to 20 seconds more.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:

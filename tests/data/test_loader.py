@@ -106,3 +106,10 @@ def test_files_are_decoded(tmp_path, images):
     from_files = next(iter(evaluation_batches(ImageSet(paths), **options)))
     from_memory = next(iter(evaluation_batches(images, **options)))
     np.testing.assert_array_equal(from_files, from_memory)
+
+
+def test_no_tuner_makes_an_iterator_wait_at_its_end(images):
+    """It may wait for as long as the epoch took, which no test can time; that there is no tuner can be told."""
+    evaluation = evaluation_batches(images, batch_size=4, view=lambda pixels: pixels, preprocess=lambda views: views)
+    for batches in (training(images, [(0, BATCHES)]), evaluation):
+        assert batches.options().autotune.enabled is False
