@@ -20,7 +20,7 @@ from filelock import FileLock
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.image_files import Unreadable
 from stml_tf.data.inspection import inspect_images, leave_out
-from stml_tf.files import publish, read_json, work_folder, write_json
+from stml_tf.files import DamagedError, checksum, delete_whole, publish, read_json, work_folder, write_json
 
 MAX_MEMORY = 8 * 2**30  # Bytes; the images beyond it are decoded each time they are looked at.
 MAX_DISK = 64 * 2**30
@@ -93,7 +93,8 @@ def cache_on_disk(
     """Decode as many images as fit into a file that is mapped into memory, or find the file of an earlier run.
 
     The file is known by what the images are (paths, sizes, times of change) and by how they are decoded. Several
-    processes share it: the first makes it, the others wait. It is put in place when it is whole.
+    processes share it: the first makes it, the others wait. It is put in place when it is whole. One that is
+    found is compared with its checksum, and made anew if it is damaged.
 
     Args:
         images: Image files.
@@ -113,6 +114,8 @@ def cache_on_disk(
     root.mkdir(parents=True, exist_ok=True)
     folder = root / _identity(images, shorter_side, max_bytes)
     with FileLock(folder.with_suffix(".lock")):
+        if folder.is_dir() and not _is_whole(folder):
+            delete_whole(folder, ["pixels", "index.json"])
         if not folder.is_dir():
             with work_folder(folder) as work:
                 _write(work / "cache", images, shorter_side, max_bytes, on_progress)
@@ -142,7 +145,15 @@ def _write(folder: Path, images: ImageSet, shorter_side: int, max_bytes: int, on
 
         found = inspect_images(images, store=keep, on_progress=on_progress)
     unreadable = [[bad.index, bad.reason] for bad in found.unreadable]
-    write_json(folder / "index.json", {"places": found.stored, "unreadable": unreadable})
+    index = {"places": found.stored, "unreadable": unreadable, "checksum": checksum(folder / "pixels")}
+    write_json(folder / "index.json", index)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return read_json(folder / "index.json").get("checksum") == checksum(folder / "pixels")
+    except (DamagedError, OSError):
+        return False
 
 
 def _with_stored(images: ImageSet, stored: list[np.ndarray | None]) -> ImageSet:

@@ -89,6 +89,20 @@ def test_a_cache_on_disk_is_found_again_until_something_changes(images, tmp_path
     assert (pixels_of(changed, 0) == 0).all()
 
 
+@pytest.mark.parametrize("name", ["pixels", "index.json"])
+def test_a_cache_that_was_damaged_is_made_anew(images, tmp_path, name):
+    def keep():
+        return cache_on_disk(images, shorter_side=40, root=tmp_path, max_unreadable=0.5)[0].images
+
+    intact = [np.array(image) for image in keep()]
+    (file,) = tmp_path.glob(f"*/{name}")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for image, expected in zip(keep(), intact, strict=True):
+        np.testing.assert_array_equal(image, expected)
+
+
 def test_an_interrupted_cache_leaves_nothing(images, tmp_path):
     def interrupt(done, total):
         raise KeyboardInterrupt
