@@ -85,7 +85,8 @@ def signalled(name, step):
 
 
 def disk_full_at(step):
-    at_step(step, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY)))
+    """Files cannot grow beyond what TensorBoard's take and a checkpoint needs."""
+    at_step(step, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY)))
 
 
 if __name__ == "__main__":
