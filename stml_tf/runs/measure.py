@@ -16,6 +16,8 @@ from stml_tf.runs.prepare import Run
 
 Metrics = dict[str, float | int]
 
+AGREEMENT_BATCHES = 3
+
 
 class Measured(NamedTuple):
     """Retrieval metrics with the results of each query.
@@ -27,9 +29,6 @@ class Measured(NamedTuple):
 
     metrics: Metrics
     queries: QueryResults
-
-
-AGREEMENT_BATCHES = 3
 
 
 def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None) -> Metrics:
@@ -56,7 +55,7 @@ def measured(run: Run, embeddings: np.ndarray, **facts: int) -> Measured:
     Args:
         run: The run.
         embeddings: `[num_test_images, dim]`.
-        **facts: What the metrics should say beside.
+        **facts: Further entries for the metrics, such as the dimension.
     """
     evaluation, labels = run.recipe.evaluation, run.test.labels
     queries = query_gallery_results(embeddings, labels, num_queries=run.num_queries, recall_at=evaluation.recall_at)
