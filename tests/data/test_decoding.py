@@ -257,7 +257,7 @@ def test_heic_names_the_package_that_it_needs(monkeypatch):
 
 
 def heic(image, **options):
-    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC needs pip install 'stml_tf[heic]'")
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
     pillow_heif.register_heif_opener()
     return encoded(image, "HEIF", quality=-1, chroma=444, matrix_coefficients=0, **options)
 
