@@ -24,10 +24,13 @@ from stml_tf.models.trainable import merge_lora
 from stml_tf.plugins import records_of
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.registry import Source
+from stml_tf.runs.before_and_after import reached
 from stml_tf.runs.embed import decoding_of, embed_images
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import GIVEN, LossFunction, holding
+from stml_tf.runs.measure import Results
 from stml_tf.runs.open_data import listing_all
+from stml_tf.runs.prepare import Run
 from stml_tf.runs.restore import restore_student
 from stml_tf.runs.same_images import test_classes_of
 
@@ -96,6 +99,22 @@ def _without_given_images(folder: RunFolder) -> Iterator[None]:
 
     with registry.sources.holding(Source(GIVEN, load, origin=given[0]["origin"]) if needed else None):
         yield
+
+
+def export_run(run: Run, results: Results, out: Path) -> Path:
+    """Export the student of a run as it is now.
+
+    Args:
+        run: The run, after its last step.
+        results: What was measured, for the model card; empty without test images.
+        out: Folder of the SavedModel's versions.
+
+    Returns:
+        The folder of the version.
+    """
+    metrics = results[reached(run.recipe)].metrics if results else {}
+    with run.display.doing("writing the SavedModel"):
+        return export_student(run.recipe, run.model.student, out, metrics, test_classes=test_classes_of(run.folder))
 
 
 def export_student(

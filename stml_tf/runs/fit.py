@@ -41,16 +41,6 @@ def checkpoint_to_resume(run: Run) -> Checkpoint | None:
     return found
 
 
-def keep_as_it_is(run: Run) -> History:
-    """Write a checkpoint of a run whose method does not train, so that it is evaluated and exported like any other."""
-    if is_chief():
-        Checkpoints(run.folder.checkpoints).save(
-            run.model, epoch=0, step=0, metrics={}, extra={"history": [], "num_classes": run.data.num_classes}
-        )
-        write_history(run, None, [])
-    return []
-
-
 def fit(
     run: Run,
     summaries: Summaries,
@@ -59,7 +49,7 @@ def fit(
     resume_from: Checkpoint | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train to the end of the recipe's last epoch.
+    """Train to the end of the recipe's last epoch; a method that does not train only leaves a checkpoint.
 
     Args:
         run: The run; its model is trained.
@@ -75,6 +65,8 @@ def fit(
         TrainingStopped: If the loss is no longer a number, or a checkpoint cannot be written.
         TrainingInterrupted: If SIGTERM or Ctrl-C came and a checkpoint was written.
     """
+    if not run.recipe.trains:
+        return _keep_as_it_is(run)
     stop = StopSignals(sum_over_workers(run.strategy))
     keeps_best = run.recipe.training.keep == "best"
     store = Checkpoints(run.folder.checkpoints, best_by=SCORE if keeps_best else "recall@1")
@@ -118,6 +110,16 @@ def fit(
         store.restore(run.model, best)
         say(run.console, f"The network of epoch {best.epoch} is kept: its health, {best.metrics[SCORE]:.3f}, was best.")
     return checkpoints.history
+
+
+def _keep_as_it_is(run: Run) -> History:
+    """Write a checkpoint of a run whose method does not train, so that it is evaluated and exported like any other."""
+    if is_chief():
+        Checkpoints(run.folder.checkpoints).save(
+            run.model, epoch=0, step=0, metrics={}, extra={"history": [], "num_classes": run.data.num_classes}
+        )
+        write_history(run, None, [])
+    return []
 
 
 def _own_batches(run: Run, **at: Any) -> Any:

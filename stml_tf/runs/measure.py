@@ -25,10 +25,20 @@ class Measured(NamedTuple):
     Attributes:
         metrics: Of all queries, what `retrieval_metrics` returns.
         queries: What each of them found.
+        embeddings: `[num_test_images, dim]`, which were measured, if they are those of a run's student.
     """
 
     metrics: Metrics
     queries: QueryResults
+    embeddings: np.ndarray | None = None
+
+
+Results = dict[str, Measured]  # by row, such as "before_training"
+
+
+def metrics_of(results: Results) -> dict[str, Metrics]:
+    """Return the metrics of each row."""
+    return {row: each.metrics for row, each in results.items()}
 
 
 def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None) -> Metrics:
@@ -84,9 +94,9 @@ def measure_pixels(run: Run) -> Measured:
     return measured(run, pixels)
 
 
-def embeddings_before(run: Run) -> np.ndarray:
-    """Return the embeddings of the test images before the first step, which a resumed run remembers."""
-    return run.folder.remember("before_training", lambda: embed_test_images(run))
+def measure_student(run: Run, embeddings: np.ndarray) -> Measured:
+    """Measure retrieval by the embeddings `[num_test_images, dim]` of a run's student, and keep them."""
+    return measured(run, embeddings)._replace(embeddings=embeddings)
 
 
 def measure_epoch(run: Run) -> dict[str, float]:

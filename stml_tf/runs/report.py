@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from stml_tf.data.loader import pixels_of
 from stml_tf.monitoring import (
     Summaries,
@@ -16,34 +14,34 @@ from stml_tf.monitoring import (
     metrics_table,
     say,
 )
-from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.before_and_after import BEFORE, free_of, reached
 from stml_tf.runs.fit import History
+from stml_tf.runs.measure import Results, metrics_of
 from stml_tf.runs.page import write_page
 from stml_tf.runs.prepare import Run
 
-Results = dict[str, dict[str, float | int]]
 
-
-def reached(recipe: Recipe) -> str:
-    """Return the key of the last row of a run's results."""
-    return "after_training" if recipe.trains else "as_exported"
-
-
-def draw_retrieval(run: Run, summaries: Summaries, *, before: np.ndarray, after: np.ndarray) -> None:
+def draw_retrieval(run: Run, summaries: Summaries, results: Results) -> None:
     """Draw what some test images retrieve before and after training, for the run folder and TensorBoard.
 
     Args:
         run: The run.
         summaries: The writer for TensorBoard.
-        before: `[num_test_images, dim]`, embeddings before training.
-        after: `[num_test_images, dim]`, embeddings after training.
+        results: What was measured; empty without test images, and nothing is drawn then.
     """
-    figure = learning_figure(
-        partial(pixels_of, run.test), run.test.labels, before=before, after=after, seed=run.recipe.seed
-    )
-    picture = figure_to_png(figure)
-    run.folder.write_picture(picture)
-    summaries.image("retrieval", picture, step=run.recipe.training.epochs)
+    if not results:
+        return
+    with run.display.doing("drawing queries and their neighbours"):
+        figure = learning_figure(
+            partial(pixels_of, run.test),
+            run.test.labels,
+            before=results[BEFORE].embeddings,
+            after=results[reached(run.recipe)].embeddings,
+            seed=run.recipe.seed,
+        )
+        picture = figure_to_png(figure)
+        run.folder.write_picture(picture)
+        summaries.image("retrieval", picture, step=run.recipe.training.epochs)
 
 
 def _title(num_images: int, counts: Mapping[str, float | int]) -> str:
@@ -52,27 +50,28 @@ def _title(num_images: int, counts: Mapping[str, float | int]) -> str:
     return f"{title} ({without:,} have no other image of their class to find)" if without else title
 
 
-def report(run: Run, results: Results, history: History, saved_model: Path | None, *, free: Results) -> None:
+def report(run: Run, results: Results, history: History, saved_model: Path | None) -> None:
     """Write `metrics.json`, which ends a run, and print what was reached and where everything is.
 
     Args:
         run: The run.
-        results: The metrics of each row, such as "after_training".
+        results: What was measured; empty without test images.
         history: The logs of each epoch.
         saved_model: Where the SavedModel is; None if none was written.
-        free: Those of the results that can be had without training.
     """
+    metrics = metrics_of(results)
     if run.test is None:
         say(run.console, "There are no test images, so the network could not be evaluated: give data.test a folder.")
     else:
-        run.console.print(metrics_table(results, title=_title(len(run.test), results[reached(run.recipe)])))
-        if free and run.recipe.trains:
-            run.console.print(compared_with_free(results[reached(run.recipe)], free), soft_wrap=True)
+        last = metrics[reached(run.recipe)]
+        run.console.print(metrics_table(metrics, title=_title(len(run.test), last)))
+        if run.recipe.trains and (free := free_of(results)):
+            run.console.print(compared_with_free(last, free), soft_wrap=True)
     folder = run.folder
     folder.write_metrics(
         {
             "evaluated": run.recipe.embedding,
-            **results,
+            **metrics,
             **epochs_report(history),
             **({"saved_model": str(saved_model.absolute())} if saved_model else {}),
         }

@@ -20,12 +20,12 @@ from stml_tf.monitoring import EpochPictures, FreeBaselines, Summaries, TensorBo
 from stml_tf.monitoring.contact_sheet import neighbor_sheet
 from stml_tf.monitoring.projector import MOST_IMAGES, write_projector
 from stml_tf.monitoring.tensorboard_scalars import SHOWN_BESIDE_SETTINGS, overview
+from stml_tf.runs.before_and_after import BEFORE, reached
 from stml_tf.runs.evidence import Sample
+from stml_tf.runs.measure import Metrics, Results
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import sample_of
 from stml_tf.runs.shown_views import show_views
-
-Results = Mapping[str, Mapping[str, float]]
 
 
 def show_beginning(run: Run, summaries: Summaries, results: Results) -> None:
@@ -43,12 +43,13 @@ def show_beginning(run: Run, summaries: Summaries, results: Results) -> None:
     summaries.hparams(settings, metrics=SHOWN_BESIDE_SETTINGS)
     shown = show_views(recipe, run.data.images)
     summaries.image("views", neighbor_sheet([(one.image, [(view, None) for view in one.views]) for one in shown]), 0)
-    summaries.scalars(overview(results.get("before_training", {})), step=0)
+    if results:
+        summaries.scalars(overview(results[BEFORE].metrics), step=0)
     summaries.flush()
 
 
 def callbacks_for(
-    run: Run, summaries: Summaries, health: HealthCallback | None, free: Results, *, epochs_done: int = 0
+    run: Run, summaries: Summaries, health: HealthCallback | None, free: Mapping[str, Metrics], *, epochs_done: int = 0
 ) -> list[keras.callbacks.Callback]:
     """Build the callbacks that write curves and pictures of each epoch.
 
@@ -77,39 +78,40 @@ def callbacks_for(
     return [TensorBoardScalars(summaries), pictures, lines]
 
 
-def show_end(
-    run: Run, summaries: Summaries, results: Results, sample: Sample, *, test_embeddings: np.ndarray | None
-) -> None:
-    """Write what is known when training is over: the projector, and what only then is measured.
+def show_end(run: Run, summaries: Summaries, results: Results, sample: Sample) -> None:
+    """Write what is known when training is over, the projector and what only then is measured, and close the file.
 
     Args:
         run: The run.
         summaries: The writer.
-        results: Metrics by what was measured, those of the network as it is last.
+        results: What was measured; empty without test images.
         sample: Some training images, which the projector shows where there are no test images.
-        test_embeddings: `[len(run.test), dim]`; None without test images.
     """
     if summaries.log_dir is None:
         return
     if "raw_pixels" in results:
-        lines = FreeBaselines(summaries, {"raw_pixels": results["raw_pixels"]["recall@1"]})
+        lines = FreeBaselines(summaries, {"raw_pixels": results["raw_pixels"].metrics["recall@1"]})
         for epoch in (0, run.recipe.training.epochs):
             lines.draw(epoch)
         lines.on_train_end()
     if not run.recipe.trains and results:
-        reached = list(results.values())[-1]
-        summaries.scalars({**overview(reached), "retrieval/map@r": reached["map@r"]}, step=0)
-    summaries.flush()
-    if test_embeddings is None:
-        images, embeddings = run.data.images.take(sample.rows), sample.embeddings
+        metrics = results[reached(run.recipe)].metrics
+        summaries.scalars({**overview(metrics), "retrieval/map@r": metrics["map@r"]}, step=0)
+    summaries.close()
+    _write_projector(run, summaries.log_dir, results, sample)
+
+
+def _write_projector(run: Run, log_dir: Path, results: Results, sample: Sample) -> None:
+    if results:
+        images, embeddings = run.test, results[reached(run.recipe)].embeddings
     else:
-        images, embeddings = run.test, test_embeddings
+        images, embeddings = run.data.images.take(sample.rows), sample.embeddings
     chosen = np.unique(np.linspace(0, len(images) - 1, min(MOST_IMAGES, len(images))).astype(int))
-    pictures = [sample.pixels[index] if test_embeddings is None else pixels_of(images, index) for index in chosen]
+    pictures = [pixels_of(images, index) if results else sample.pixels[index] for index in chosen]
     columns = {"image": [_name(images, index) for index in chosen]}
     if images.labels is not None:
         columns["class"] = [images.class_names[images.labels[index]] for index in chosen]
-    write_projector(summaries.log_dir, embeddings[chosen], pictures=pictures, columns=columns)
+    write_projector(log_dir, embeddings[chosen], pictures=pictures, columns=columns)
 
 
 class _Similarities:

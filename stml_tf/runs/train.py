@@ -11,25 +11,22 @@ from rich.console import Console
 from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.given import GivenImages
 from stml_tf.distribution.workers import is_chief
-from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 from stml_tf.monitoring import Summaries, say
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
+from stml_tf.runs.before_and_after import BEFORE, free_of, measure_after, measure_before
 from stml_tf.runs.evidence import sample_training_images
-from stml_tf.runs.export import export_student
-from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, keep_as_it_is, take_one_step
+from stml_tf.runs.export import export_run
+from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
-from stml_tf.runs.measure import embed_test_images, embeddings_before, measure_pixels, measured
-from stml_tf.runs.page import keep_evidence, leave_page_of_what_was_stopped
+from stml_tf.runs.page import keep_evidence, leaving_page_if_stopped
 from stml_tf.runs.prepare import images_of_recipe, prepare
-from stml_tf.runs.record import BASELINES
-from stml_tf.runs.report import draw_retrieval, reached, report
+from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
-from stml_tf.runs.same_images import test_classes_of
 from stml_tf.runs.tensorboard import show_beginning, show_end
-from stml_tf.runs.whitened import measure_free, start_heads
+from stml_tf.runs.whitened import start_heads
 
 
 def train(
@@ -141,57 +138,22 @@ def train_recipe(
         return TrainingResult(folder.path)
 
     checkpoint = checkpoint_to_resume(run) if resume else None
-    wait_until_all_resume_from(
-        run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers("before_training")
-    )
+    wait_until_all_resume_from(run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers(BEFORE))
     if checkpoint is None:
         start_heads(run)
-    free = measure_free(run)
-    results = dict(free)
-    if run.test:
-        before = embeddings_before(run)
-        # Fail now, not after training, if test images cannot be measured. Pixels can wait until the end.
-        results["before_training"] = measured(run, before)
-        run.folder.keep_json(BASELINES, {row: each.metrics for row, each in results.items()})
+    before = measure_before(run)
     summaries = Summaries(run.folder.tensorboard if is_chief() else None)
-    metrics = {row: each.metrics for row, each in results.items()}
     if checkpoint is None:
-        show_beginning(run, summaries, metrics)
-    compared = {row: metrics[row] for row in free}
-    try:
-        history = (
-            fit(run, summaries, free=compared, resume_from=checkpoint, watch=watch)
-            if recipe.trains
-            else keep_as_it_is(run)
-        )
-    except (TrainingStopped, TrainingInterrupted):
-        leave_page_of_what_was_stopped(run)
-        raise
-
-    after = embed_test_images(run) if run.test else None
+        show_beginning(run, summaries, before)
+    with leaving_page_if_stopped(run):
+        history = fit(run, summaries, free=free_of(before), resume_from=checkpoint, watch=watch)
+    results = measure_after(run, before)
     sample = sample_training_images(run)  # the last work that workers share
     if is_chief():
-        if run.test:
-            if recipe.model.weights is None:
-                results = {"raw_pixels": measure_pixels(run), **results}
-            results[reached(recipe)] = measured(run, after)
-            with run.display.doing("drawing queries and their neighbours"):
-                draw_retrieval(run, summaries, before=before, after=after)
-        metrics = {row: each.metrics for row, each in results.items()}
-        show_end(run, summaries, metrics, sample, test_embeddings=after)
-        summaries.close()
-        saved_model = None
-        if export:
-            with run.display.doing("writing the SavedModel"):
-                saved_model = export_student(
-                    recipe,
-                    run.model.student,
-                    saved_models / recipe.name,
-                    metrics.get(reached(recipe), {}),
-                    test_classes=test_classes_of(run.folder),
-                )
-        with run.display.doing("looking at images for the report"):
-            keep_evidence(run, sample, test_embeddings=after, results=results)
-        report(run, metrics, history, saved_model, free=compared)
+        draw_retrieval(run, summaries, results)
+        show_end(run, summaries, results, sample)
+        saved_model = export_run(run, results, saved_models / recipe.name) if export else None
+        keep_evidence(run, sample, results)
+        report(run, results, history, saved_model)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -14,9 +14,11 @@ from stml_tf.models.parts import auxiliary_network
 from stml_tf.models.student import brings_heads
 from stml_tf.models.whitening import DIMS, Whitening, choose_whitening
 from stml_tf.runs.embed import embed_images, feature_network
-from stml_tf.runs.measure import Measured, measured
+from stml_tf.runs.measure import Results, measured
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import embed_sample
+
+FREE = FROZEN, WHITENED = "frozen_features", "whitened_features"  # the rows of the results
 
 
 def fit_whitening_of(run: Run) -> Whitening:
@@ -52,7 +54,7 @@ def start_heads(run: Run) -> None:
         update_teacher(run.model.teacher, auxiliary_network(student), momentum=0.0)
 
 
-def measure_free(run: Run) -> dict[str, Measured]:
+def measure_free(run: Run) -> Results:
     """Measure what a pretrained network reaches without training.
 
     Args:
@@ -64,9 +66,9 @@ def measure_free(run: Run) -> dict[str, Measured]:
     """
     if run.recipe.model.weights is None or run.test is None or not run.recipe.has_linear_heads:
         return {}
-    frozen = run.folder.remember("frozen_features", lambda: _features(run, run.test))
+    frozen = run.folder.remember(FROZEN, lambda: _features(run, run.test))
     whitening = fit_whitening_of(run)
-    rows = {"frozen_features": frozen, "whitened_features": whitening(frozen)}
+    rows = {FROZEN: frozen, WHITENED: whitening(frozen)}
     return {name: measured(run, l2_normalized(features), dim=features.shape[1]) for name, features in rows.items()}
 
 

@@ -1,0 +1,57 @@
+"""What is measured of a run before its first step and after its last one."""
+
+from stml_tf.distribution.workers import is_chief
+from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.measure import Metrics, Results, embed_test_images, measure_pixels, measure_student, metrics_of
+from stml_tf.runs.prepare import Run
+from stml_tf.runs.record import BASELINES
+from stml_tf.runs.whitened import FREE, measure_free
+
+BEFORE = "before_training"
+
+
+def reached(recipe: Recipe) -> str:
+    """Return the key of the last row of a run's results."""
+    return "after_training" if recipe.trains else "as_exported"
+
+
+def free_of(results: Results) -> dict[str, Metrics]:
+    """Return the metrics of what a pretrained network reaches without training; empty if it started at random."""
+    return {row: metrics for row, metrics in metrics_of(results).items() if row in FREE}
+
+
+def measure_before(run: Run) -> Results:
+    """Measure what a run starts from, so that test images that cannot be measured fail now, not after training.
+
+    Raw pixels, which take long, wait until the end. A resumed run remembers the embeddings from before its first step.
+
+    Args:
+        run: The run, before its first step or resumed.
+
+    Returns:
+        The rows of what is free and of the network before training; empty without test images.
+    """
+    if run.test is None:
+        return {}
+    results = measure_free(run)
+    results[BEFORE] = measure_student(run, run.folder.remember(BEFORE, lambda: embed_test_images(run)))
+    run.folder.keep_json(BASELINES, metrics_of(results))
+    return results
+
+
+def measure_after(run: Run, before: Results) -> Results:
+    """Measure what a run has reached. All workers share the work of embedding; the chief compares pixels.
+
+    Args:
+        run: The run, after its last step.
+        before: What `measure_before` returned.
+
+    Returns:
+        All rows, that of the network as it is last; empty without test images.
+    """
+    if run.test is None:
+        return {}
+    after = measure_student(run, embed_test_images(run))
+    from_scratch = run.recipe.model.weights is None
+    pixels = {"raw_pixels": measure_pixels(run)} if from_scratch and is_chief() else {}
+    return {**pixels, **before, reached(run.recipe): after}
