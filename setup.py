@@ -54,6 +54,8 @@ setup(
         "parquet": ["pyarrow>=15"],
         "umap": ["umap-learn>=0.5.6"],
         "heic": ["pillow-heif>=0.18"],
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
         "bench": ["torch>=2.6", "torchvision>=0.21"],
         "test": [

@@ -76,14 +76,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
             self.summaries.scalars(tags, step=self._first_step + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        values = {"learning_rate": self.model.optimizer.learning_rate, **(logs or {})}
-        self.summaries.scalars(
-            {
-                **{_tag(name): value for name, value in values.items() if name not in (*_CONSTANT, "health")},
-                **overview(values),
-            },
-            step=epoch + 1,
-        )
+        self.summaries.scalars(epoch_scalars(self.model, logs or {}), step=epoch + 1)
         self.summaries.flush()
 
 
@@ -117,6 +110,13 @@ class FreeBaselines(keras.callbacks.Callback):
         for summaries, value in self.recall.values():
             summaries.scalars({f"{OVERVIEW}/recall@1": value}, step=epoch)
             summaries.flush()
+
+
+def epoch_scalars(model: keras.Model, logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is drawn of an epoch, by tag: what it logged, the learning rate, and the overview of them."""
+    values = {"learning_rate": model.optimizer.learning_rate, **logs}
+    by_tag = {_tag(name): value for name, value in values.items() if name not in (*_CONSTANT, "health")}
+    return {**by_tag, **overview(values)}
 
 
 def overview(values: Mapping[str, Any]) -> dict[str, Any]:

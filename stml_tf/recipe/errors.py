@@ -133,7 +133,8 @@ def _allowed(part: dict[str, Any], schema: dict[str, Any]) -> str:
     if "prefixItems" in part:
         return f"a list of {len(part['prefixItems'])}, each {_allowed(part['prefixItems'][0], schema)}"
     if part["type"] == "array":
-        return f"a list with one or more items, each {_allowed(part['items'], schema)}"
+        items = _allowed(part["items"], schema)
+        return f"a list with one or more items, each {items}" if part.get("minItems") else f"a list of {items}"
     if "pattern" in part:
         most = f", {part['maxLength']} at most" if "maxLength" in part else ""
         return f"text of letters, digits, dots, dashes and underscores that begins with a letter or digit{most}"

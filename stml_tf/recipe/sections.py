@@ -335,6 +335,18 @@ class Training(Section):
         True, description="Stop without an export once all images have looked alike to the network for two epochs."
     )
     jit: bool = Field(False, description="Compile the training step with XLA, on a single device.")
+    log_to: Annotated[tuple[Literal["wandb", "mlflow"], ...], Field(strict=False)] = Field(  # JSON has lists
+        (),
+        description="Experiment trackers to log to besides TensorBoard, each an extra to install: wandb, mlflow. Their "
+        "own environment variables say where they log, such as WANDB_MODE=offline and MLFLOW_TRACKING_URI.",
+    )
+
+    @field_validator("log_to")
+    @classmethod
+    def _each_tracker_once(cls, log_to: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(log_to)) < len(log_to):
+            raise ValueError(f"allowed: each once, {json.dumps(sorted(set(log_to)))}")
+        return log_to
 
     @model_validator(mode="before")
     @classmethod

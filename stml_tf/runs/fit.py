@@ -1,6 +1,6 @@
 """Training of a run's model, from the beginning or a checkpoint, to the end or until a signal stops it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from stml_tf.fitting.resumable_fit import fit_from
 from stml_tf.fitting.speed_callback import SpeedCallback
 from stml_tf.fitting.stop_signals import StopSignals
 from stml_tf.monitoring import ProgressCallback, Summaries, say
+from stml_tf.monitoring.trackers import Tracker
 from stml_tf.runs.health import health_callback, stops_when_collapsed
 from stml_tf.runs.history import write_history
 from stml_tf.runs.measure import measure_epoch
@@ -25,6 +26,10 @@ from stml_tf.runs.tensorboard import callbacks_for
 
 History = list[dict[str, float | None]]
 Watch = Callable[[int, Mapping[str, float]], None]  # of the number of complete epochs, and what the last one logged
+
+
+class GivenUp(Exception):
+    """Raised by who watches a run, to end it: it is not worth going on."""
 
 
 def take_one_step(run: Run) -> None:
@@ -48,6 +53,7 @@ def fit(
     free: Mapping[str, Mapping[str, float]] | None = None,
     resume_from: Checkpoint | None = None,
     watch: Watch | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> History:
     """Train to the end of the recipe's last epoch; a method that does not train only leaves a checkpoint.
 
@@ -57,6 +63,7 @@ def fit(
         free: Metrics of what can be had without training, by name, to compare with in TensorBoard.
         resume_from: The checkpoint to resume from; None: start from the beginning.
         watch: Is called when an epoch is over, its checkpoint too; what it raises ends the run.
+        trackers: Log each epoch elsewhere.
 
     Returns:
         What each epoch logged, by name; None for what was not finite.
@@ -87,7 +94,7 @@ def fit(
     progress = ProgressCallback(
         images_per_batch=run.data.batches.batch_size, display=run.display, verdict=lambda: health and health.verdict
     )
-    shown = callbacks_for(run, summaries, health, free or {}, epochs_done=checkpoints.epoch)
+    shown = [*callbacks_for(run, summaries, health, free or {}, epochs_done=checkpoints.epoch), *trackers]
     record = RecordCallback(partial(write_history, run, health), epochs=checkpoints.history)
     record.write(record.epochs)
     try:

@@ -267,7 +267,7 @@ class RunFolder:
         delete_known(self.tensorboard, ("events.out.tfevents.*", *projector))
         remembered = ("before_training.npy", "frozen_features.npy", "whitening.npy", "health_*.np*")
         lists = (*remembered, "images.json", "unreadable.txt", "left_out.txt", "leaks.txt")
-        shown = ("baselines.json", "history.json", "queries.npz", "evidence.json", self.report.name)
+        shown = ("baselines.json", "history.json", "queries.npz", "evidence.json", "trackers.json", self.report.name)
         own = (self.metrics_file, self.picture, self.plugins_file, self.recipe_file, self.recipe_checksum)
         delete_known(self.path, (*lists, *shown, *(file.name for file in own)))
 

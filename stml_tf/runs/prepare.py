@@ -26,6 +26,7 @@ from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
 from stml_tf.monitoring import Display, describe_run, say, where_listed
+from stml_tf.monitoring.trackers import TRACKERS
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_have_read_the_same
 from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
@@ -130,6 +131,8 @@ def prepare(
         folder.check(recipe, overwrite=overwrite, resume=resume)
     # Workers wait for each other here, so all of them have seen the run folder as it was.
     strategy = _strategy(recipe)
+    for name in recipe.training.log_to if is_chief() else ():
+        TRACKERS[name].require()
     catalog = catalog or open_data(recipe, folder, data_dir=data_dir, download=download, dry_run=dry_run)
     keras.utils.set_random_seed(recipe.seed)
     if recipe.training.deterministic:

@@ -23,6 +23,7 @@ from stml_tf.monitoring import say
 from stml_tf.recipe.errors import RecipeError
 from stml_tf.recipe.load import load_recipe, read_document, save_recipe
 from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.fit import GivenUp
 from stml_tf.runs.held_out import hold_out_classes, without_test
 from stml_tf.runs.search_space import Parameter, Settings, as_override, overrides_of, require_accepted
 from stml_tf.runs.study import Outcome, Study, Trial
@@ -51,10 +52,6 @@ class SweepResult:
     outcomes: list[Outcome]
     best: Settings | None
     recipe_file: Path | None
-
-
-class _Hopeless(Exception):
-    """A trial is left behind by the others."""
 
 
 def sweep(
@@ -162,7 +159,7 @@ def _make(
             watch=partial(_watch, trial, outcome, by, recipe.training.epochs, console),
             console=Console(quiet=True),
         )
-    except _Hopeless:
+    except GivenUp:
         outcome.ended = "pruned"
         return outcome
     except TrainingRuined as error:
@@ -190,7 +187,7 @@ def _watch(
     outcome.value = float(value)
     say(console, f"  epoch {epoch}/{epochs}  {_measured(outcome)}")
     if epoch < epochs and not trial.goes_on(epoch, outcome.value):
-        raise _Hopeless
+        raise GivenUp  # the others have left it behind
 
 
 def _kept_epoch(history: Sequence[Mapping[str, float | None]], keep: str) -> Mapping[str, float | None]:

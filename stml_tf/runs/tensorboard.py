@@ -20,6 +20,7 @@ from stml_tf.monitoring import EpochPictures, FreeBaselines, Summaries, TensorBo
 from stml_tf.monitoring.contact_sheet import neighbor_sheet
 from stml_tf.monitoring.projector import MOST_IMAGES, write_projector
 from stml_tf.monitoring.tensorboard_scalars import SHOWN_BESIDE_SETTINGS, overview
+from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.before_and_after import BEFORE, reached
 from stml_tf.runs.evidence import Sample
 from stml_tf.runs.measure import Metrics, Results
@@ -32,15 +33,7 @@ def show_beginning(run: Run, summaries: Summaries, results: Results) -> None:
     """Write what is known before the first step: the recipe, its settings to compare, views, and where it starts."""
     recipe = run.recipe
     summaries.text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```", step=0)
-    reads = registry.methods.find(recipe.method).reads_key
-    document = recipe.model_dump(mode="json", exclude={"about", "reasons"})
-    # The first names in alphabetical order are shown: what the method has no use for would hide what it has.
-    settings = {
-        key: value
-        for key, value in _settings(document)
-        if key.partition(".")[0] not in ("baseline", "supervision") or reads(key)
-    }
-    summaries.hparams(settings, metrics=SHOWN_BESIDE_SETTINGS)
+    summaries.hparams(settings_of(recipe), metrics=SHOWN_BESIDE_SETTINGS)
     shown = show_views(recipe, run.data.images)
     summaries.image("views", neighbor_sheet([(one.image, [(view, None) for view in one.views]) for one in shown]), 0)
     if results:
@@ -112,6 +105,18 @@ def _write_projector(run: Run, log_dir: Path, results: Results, sample: Sample) 
     if images.labels is not None:
         columns["class"] = [images.class_names[images.labels[index]] for index in chosen]
     write_projector(log_dir, embeddings[chosen], pictures=pictures, columns=columns)
+
+
+def settings_of(recipe: Recipe) -> dict[str, bool | int | float | str]:
+    """Return the settings by which runs are compared: the values of a recipe by the path of their key."""
+    reads = registry.methods.find(recipe.method).reads_key
+    document = recipe.model_dump(mode="json", exclude={"about", "reasons"})
+    # The first names in alphabetical order are shown: what the method has no use for would hide what it has.
+    return {
+        key: value
+        for key, value in _settings(document)
+        if key.partition(".")[0] not in ("baseline", "supervision") or reads(key)
+    }
 
 
 class _Similarities:

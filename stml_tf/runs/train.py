@@ -26,6 +26,7 @@ from stml_tf.runs.prepare import images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.tensorboard import show_beginning, show_end
+from stml_tf.runs.trackers import log_results, tracked
 from stml_tf.runs.whitened import start_heads
 
 
@@ -137,23 +138,27 @@ def train_recipe(
         say(console, "Dry run: one step was taken, nothing was written.")
         return TrainingResult(folder.path)
 
-    checkpoint = checkpoint_to_resume(run) if resume else None
-    wait_until_all_resume_from(run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers(BEFORE))
-    if checkpoint is None:
-        start_heads(run)
-    before = measure_before(run)
-    summaries = Summaries(run.folder.tensorboard if is_chief() else None)
-    if checkpoint is None:
-        show_beginning(run, summaries, before)
-    with leaving_page_if_stopped(run):
-        history = fit(run, summaries, free=free_of(before), resume_from=checkpoint, watch=watch)
-    results = measure_after(run, before)
-    sample = sample_training_images(run)  # the last work that workers share
-    if is_chief():
-        draw_retrieval(run, summaries, results)
-        show_end(run, summaries, results, sample)
-        saved_model = export_run(run, results, saved_models / recipe.name) if export else None
-        keep_evidence(run, sample, results)
-        report(run, results, history, saved_model)
+    with tracked(run) as trackers:
+        checkpoint = checkpoint_to_resume(run) if resume else None
+        wait_until_all_resume_from(
+            run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers(BEFORE)
+        )
+        if checkpoint is None:
+            start_heads(run)
+        before = measure_before(run)
+        summaries = Summaries(run.folder.tensorboard if is_chief() else None)
+        if checkpoint is None:
+            show_beginning(run, summaries, before)
+        with leaving_page_if_stopped(run):
+            history = fit(run, summaries, free=free_of(before), resume_from=checkpoint, watch=watch, trackers=trackers)
+        results = measure_after(run, before)
+        sample = sample_training_images(run)  # the last work that workers share
+        if is_chief():
+            draw_retrieval(run, summaries, results)
+            show_end(run, summaries, results, sample)
+            saved_model = export_run(run, results, saved_models / recipe.name) if export else None
+            keep_evidence(run, sample, results)
+            report(run, results, history, saved_model)
+            log_results(trackers, run, results)
     wait_until_chief_has_written(run.strategy)
     return TrainingResult.of_folder(folder, lambda: run.data.images)

@@ -346,6 +346,19 @@ def test_speed_switches_are_refused_with_what_is_allowed(recipe_file, override, 
     assert line in refusal(recipe_file, override)
 
 
+@pytest.mark.parametrize(
+    ("log_to", "line"),
+    [
+        ("wandb", 'training.log_to: "wandb" given; allowed: a list of wandb, mlflow'),
+        ('["wandb", "mlflw"]', 'training.log_to.1: "mlflw" given; allowed: wandb, mlflow; did you mean "mlflow"?'),
+        ('["wandb", "wandb"]', 'training.log_to: ["wandb", "wandb"] given; allowed: each once, ["wandb"]'),
+    ],
+)
+def test_trackers_are_named_once_each_in_a_list(recipe_file, log_to, line):
+    assert line in refusal(recipe_file, f"training.log_to={log_to}")
+    assert load_recipe(recipe_file, ['training.log_to=["wandb","mlflow"]']).training.log_to == ("wandb", "mlflow")
+
+
 def test_every_problem_is_listed(recipe_file):
     message = refusal(recipe_file, "seed=-1", "batch.siz=3", "views.size=null")
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  seed", "  views.size", "  batch.siz"]
