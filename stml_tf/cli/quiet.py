@@ -37,14 +37,25 @@ def import_tensorflow() -> None:
 
 def _import_quietly() -> None:
     if os.environ.get(LEVEL, "0") == "0":
-        import_module("tensorflow")
-        import_module("keras")
+        _import_both()
     else:
         with _stderr_held_back():
-            import_module("tensorflow")
-            import_module("keras")
+            _import_both()
         for name in ("tensorflow", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _import_both() -> None:
+    # Keras imports these two wherever they are installed, for wrappers and plots that nothing here uses. That takes
+    # half as long as TensorFlow itself, so Keras is told that they are missing, as they well may be.
+    hidden = [name for name in ("sklearn", "matplotlib") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        import_module("tensorflow")
+        import_module("keras")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         format_name = format_of(content[:HEAD])
         if format_name in PILLOW_FORMATS:
             return decode_with_pillow(content, format_name, decoding)
-        return _traced_once(decoding)(tf.constant(content)).numpy()
+        return _traced_once(decoding, only=format_name)(tf.constant(content)).numpy()
     except (RefusedError, OSError) as error:
         raise UnreadableImageError(name, getattr(error, "strerror", None) or str(error)) from None
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -107,22 +107,26 @@ def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -
     return _traced_once(decoding, with_python=True)(content)
 
 
-def _traced_once(decoding: Decoding, *, with_python: bool = False) -> Callable[[Tensor], Tensor]:
+def _traced_once(
+    decoding: Decoding, *, only: str | None = None, with_python: bool = False
+) -> Callable[[Tensor], Tensor]:
     # Threads that come at the same time would each trace a decoder of their own.
     with _TRACING:
-        return _graph_decoder(decoding, with_python=with_python)
+        return _graph_decoder(decoding, only, with_python=with_python)
 
 
-@functools.lru_cache(maxsize=16)
-def _graph_decoder(decoding: Decoding, *, with_python: bool) -> Callable[[Tensor], Tensor]:
-    """Trace the decoder, once in a process: it takes a second or two, and every input pipeline needs it."""
+@functools.lru_cache(maxsize=64)
+def _graph_decoder(decoding: Decoding, only: str | None, *, with_python: bool) -> Callable[[Tensor], Tensor]:
+    """Trace the decoder of one format or of all, once in a process; that of all takes a second or two."""
 
     def from_pillow(content: Tensor) -> Tensor:
         pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, [None, None, 3])
 
     decoder = tf.function(
-        lambda content: _decode(content, decoding, otherwise=from_pillow if with_python else None),
+        (lambda content: _decode_as(only, content, decoding))
+        if only
+        else (lambda content: _decode(content, decoding, otherwise=from_pillow if with_python else None)),
         input_signature=[tf.TensorSpec([], tf.string)],
         autograph=False,
     )
@@ -142,6 +146,14 @@ def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor]
 
     branches = [functools.partial(_called(_DECODERS[name]), content, decoding) for name in TENSORFLOW_FORMATS]
     pixels, exif = tf.switch_case(tf.minimum(number, len(branches)), [*branches, hand_on_or_refuse])
+    return _upright(content, pixels, exif)
+
+
+def _decode_as(format_name: str, content: Tensor, decoding: Decoding) -> Tensor:
+    return _upright(content, *_DECODERS[format_name](content, decoding))
+
+
+def _upright(content: Tensor, pixels: Tensor, exif: Tensor) -> Tensor:
     return tf.ensure_shape(turn_upright(pixels, read_orientation(content, exif)), [None, None, 3])
 
 

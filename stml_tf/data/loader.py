@@ -11,6 +11,8 @@ from stml_tf.data.catalog import ImageSet
 from stml_tf.data.decoding import decode_with_python, read_image
 from stml_tf.tensor import Tensor
 
+_SMALL = 128 * 128  # Pixels; larger ones would make a batch of decoded images large, and gain little.
+
 
 def training_batches(
     images: ImageSet,
@@ -59,23 +61,28 @@ def training_batches(
     size_of_part = batch_size // machines
     fold_in = tf.random.experimental.stateless_fold_in
 
-    def rows() -> Iterator[tuple[int, np.ndarray]]:
+    def own_parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         epoch, batches = epoch_indices()
         positions = np.arange(steps_per_epoch * batch_size).reshape(steps_per_epoch, batch_size)
         own = slice(number * size_of_part, (number + 1) * size_of_part)
-        for position in positions[first_batch:, own].ravel():
-            yield batches.flat[position], np.array([seed, epoch, position], np.int32)
+        for part in positions[first_batch:, own]:
+            keys = np.stack([np.full_like(part, seed), np.full_like(part, epoch), part], axis=1)
+            yield batches.flat[part], keys.astype(np.int32)
 
     read = _reader(images)
 
-    def load(index: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = read(index)
+    def load(index: Tensor, key: Tensor, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        pixels = read(index) if pixels is None else pixels
         row_seed = fold_in(key[:2], key[2])
         return tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)]), index
 
-    signature = (tf.TensorSpec([], tf.int64), tf.TensorSpec([3], tf.int32))
+    signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.int32))
+    parts = tf.data.Dataset.from_generator(own_parts, output_signature=signature)
+    if shape := _small_shape(images):
+        read_all = _batch_reader(images, shape)
+        parts = parts.map(lambda indices, keys: (indices, keys, read_all(indices)))
     return (
-        tf.data.Dataset.from_generator(rows, output_signature=signature)
+        parts.unbatch()
         .map(load, num_parallel_calls=threads or _processors(), deterministic=True)
         .batch(size_of_part, drop_remainder=True)
         .map(lambda views, index: (preprocess(views), index, *(() if labels is None else (tf.gather(labels, index),))))
@@ -98,22 +105,28 @@ def evaluation_batches(
     Args:
         images: Images, with or without labels.
         batch_size: Images in a batch; the last batch may be smaller.
-        view: From pixels `[height, width, 3]` to a view `[size, size, 3]` of 0 to 255.
+        view: From pixels `[height, width, 3]` to a view `[size, size, 3]` of 0 to 255; or from several images of one
+            size, `[images, height, width, 3]`, to several views.
         preprocess: From views of 0 to 255 to network inputs.
         threads: Images read at once, one for each processor by default.
 
     Returns:
         Batches `[batch, size, size, 3]` float32.
     """
-    read = _reader(images)
-    return (
-        tf.data.Dataset.range(len(images))
-        .map(lambda index: view(read(index)), num_parallel_calls=threads or _processors(), deterministic=True)
-        .batch(batch_size)
-        .map(preprocess)
-        .prefetch(2)
-        .with_options(_untuned())
-    )
+    threads = threads or _processors()
+    indices = tf.data.Dataset.range(len(images))
+    if shape := _small_shape(images):
+        # One view of a small image is as much work for TensorFlow's scheduler as for its arithmetic.
+        read_all = _batch_reader(images, shape)
+        views = indices.batch(batch_size).map(
+            lambda batch: view(read_all(batch)), num_parallel_calls=threads, deterministic=True
+        )
+    else:
+        read = _reader(images)
+        views = indices.map(lambda index: view(read(index)), num_parallel_calls=threads, deterministic=True).batch(
+            batch_size
+        )
+    return views.map(preprocess).prefetch(2).with_options(_untuned())
 
 
 def pixels_of(images: ImageSet, index: int) -> np.ndarray:
@@ -136,6 +149,26 @@ def _untuned() -> tf.data.Options:
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
+
+
+def _small_shape(images: ImageSet) -> tuple[int, ...] | None:
+    """Return the shape of images that are all small, of one shape and in memory; else None."""
+    shapes = {image.shape if isinstance(image, np.ndarray) else None for image in images.images}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    return shape if shape and shape[0] * shape[1] <= _SMALL else None
+
+
+def _batch_reader(images: ImageSet, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """Make a function for the graph, from the indices of images to their pixels, uint8 `[indices, *shape]`."""
+
+    def pixels_of_all(indices: np.ndarray) -> np.ndarray:
+        return np.stack([images.images[index] for index in indices.tolist()])
+
+    def look_up(indices: Tensor) -> Tensor:
+        pixels = tf.numpy_function(pixels_of_all, [indices], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, [None, *shape])
+
+    return look_up
 
 
 def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:

@@ -57,15 +57,16 @@ def evaluation_view(pixels: Tensor, *, size: int, resize: int | None = None) -> 
     """Resize the shorter side to `resize` and cut `size` x `size` from the centre.
 
     Args:
-        pixels: `[height, width, 3]`, 0 to 255, any numeric dtype.
+        pixels: `[height, width, 3]`, or several images of one size, `[images, height, width, 3]`; 0 to 255, any numeric
+            dtype.
         size: Side of the view in pixels.
         resize: Length of the shorter side before the cut, at least `size`; `size` by default.
 
     Returns:
-        `[size, size, 3]` float32, 0 to 255.
+        `[size, size, 3]`, or `[images, size, size, 3]`, float32, 0 to 255.
     """
     resize = resize or size
-    sides = tf.cast(tf.shape(pixels)[:2], tf.int64)
+    sides = tf.cast(tf.shape(pixels)[-3:-1], tf.int64)
     # Whole numbers throughout: the longer side is cut off to an integer, as PIL-based pipelines do.
     resized = sides * resize // tf.reduce_min(sides)
     first = tf.round(tf.cast(resized - size, tf.float64) / 2.0)
@@ -74,16 +75,18 @@ def evaluation_view(pixels: Tensor, *, size: int, resize: int | None = None) -> 
     reach = tf.maximum(1.0 / scale, 1.0) + 1.0
     start = tf.maximum(tf.cast(tf.floor(first / scale - reach), tf.int64), 0)
     stop = tf.minimum(tf.cast(tf.math.ceil((first + size) / scale + reach), tf.int64), sides)
-    view = tf.raw_ops.ScaleAndTranslate(
-        images=pixels[None, start[0] : stop[0], start[1] : stop[1]],
+    seen = pixels[..., start[0] : stop[0], start[1] : stop[1], :]
+    is_one = len(seen.shape) == 3
+    views = tf.raw_ops.ScaleAndTranslate(
+        images=seen[None] if is_one else seen,
         size=[size, size],
         scale=tf.cast(scale, tf.float32),
         translation=tf.cast(tf.cast(start, tf.float64) * scale - first, tf.float32),
         kernel_type="triangle",
         antialias=True,
-    )[0]
-    view.set_shape([size, size, 3])
-    return view
+    )
+    views = tf.ensure_shape(views, [None, size, size, 3])
+    return views[0] if is_one else views
 
 
 def _rotate_and_shift(pixels: Tensor, draws: Tensor, *, rotation: float, shift: float) -> Tensor:

@@ -33,6 +33,12 @@ def test_tensorflow_starts_without_a_word():
     assert (done.stdout, done.stderr, done.returncode) == ("ready\n", "", 0)
 
 
+def test_what_only_keras_asks_for_is_imported_later_if_at_all():
+    later = "import sklearn.metrics, matplotlib.figure; print('there')"
+    done = run(f"{QUIETLY}; print({{'sklearn', 'matplotlib'}} & sys.modules.keys()); {later}")
+    assert done.stdout == "set()\nthere\n"
+
+
 def test_notices_stay_where_nobody_asked_for_silence(noisy_modules):
     done = run("from stml_tf.cli.quiet import *; import_tensorflow()", noisy_modules)
     assert done.stderr == "notice from C++" * 2

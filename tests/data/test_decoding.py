@@ -163,7 +163,7 @@ def test_too_little_memory_says_nothing_about_the_file(monkeypatch):
     def no_memory(content):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr("stml_tf.data.decoding._traced_once", lambda decoding: no_memory)
+    monkeypatch.setattr("stml_tf.data.decoding._traced_once", lambda decoding, **which: no_memory)
     with pytest.raises(MemoryError, match="out of memory while decoding an image given as bytes"):
         read_image(ENCODINGS["png"])
 
