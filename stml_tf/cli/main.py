@@ -24,6 +24,7 @@ from stml_tf.cli.recipe_options import (
     recipe_or_images,
     set_option,
 )
+from stml_tf.cli.recipes import recipes
 from stml_tf.cli.report import compare, report
 from stml_tf.cli.search import COMMANDS as SEARCH_COMMANDS
 from stml_tf.cli.sweep import sweep
@@ -244,20 +245,5 @@ def schema(modules: tuple[str, ...], verbose: bool) -> None:
         tell(json.dumps(recipe_schema(), indent=2))
 
 
-@main.command()
-def recipes() -> None:
-    """List the recipes that come with stml-tf."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from stml_tf.recipe.load import shipped_recipes
-
-    table = Table("name", "about", box=None)
-    for name, about in shipped_recipes().items():
-        table.add_row(Text(name), Text(about))
-    Console().print(table)
-
-
-for command in (init, report, compare, sweep, *SEARCH_COMMANDS):
+for command in (init, recipes, report, compare, sweep, *SEARCH_COMMANDS):
     main.add_command(command)

@@ -53,13 +53,14 @@ def log_results(trackers: Sequence[Tracker], run: Run, results: Results) -> None
 def _open(run: Run, trackers: list[Tracker]) -> None:
     known = run.folder.kept_json(TRACKED_AS) or {}
     for name in run.recipe.training.log_to:
-        trackers.append(
-            TRACKERS[name](
+        kind = TRACKERS[name]
+        with run.display.doing(f"connecting to {kind.title}"):  # which takes minutes if its server is away
+            tracker = kind(
                 run.folder.path.name,
                 settings_of(run.recipe),
                 run_id=known.get(name),
                 warn=partial(say, run.console),
             )
-        )
-        known[name] = trackers[-1].run_id
+        trackers.append(tracker)
+        known[name] = tracker.run_id
         run.folder.keep_json(TRACKED_AS, known)

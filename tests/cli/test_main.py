@@ -328,11 +328,6 @@ def test_schema_prints_json():
     assert "views" in json.loads(call("schema").output)["properties"]
 
 
-def test_recipes_lists_the_shipped_ones():
-    lines = call("recipes").output.splitlines()
-    assert [line.split()[0] for line in lines if line.startswith(" quickstart")] == ["quickstart"]
-
-
 def test_version():
     assert stml_tf.__version__ in call("--version").output
 

@@ -2,9 +2,11 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
+from stml_tf.monitoring import Display
 from stml_tf.monitoring.trackers import TRACKERS
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs import trackers
@@ -22,6 +24,8 @@ def opened(monkeypatch):
     opened = []
 
     class Noting:
+        title = "A tracker"
+
         def __init__(self, name, settings, *, run_id, warn):
             self.name, self.settings, self.given = name, settings, run_id
             self.run_id = run_id or f"id {len(opened)}"
@@ -41,7 +45,7 @@ def opened(monkeypatch):
 def run(tmp_path):
     folder = RunFolder(tmp_path / "trial-003")
     folder.path.mkdir()
-    return SimpleNamespace(recipe=LOGGING, folder=folder, console=None)
+    return SimpleNamespace(recipe=LOGGING, folder=folder, console=None, display=Display(Console(quiet=True)))
 
 
 def test_a_resumed_run_goes_on_where_it_was_logged(run, opened):
@@ -94,7 +98,7 @@ def test_a_tracker_that_refuses_leaves_no_other_open(run, opened, monkeypatch):
     def refuse(*_, **__):
         raise UserError("MLflow does not take the run")
 
-    monkeypatch.setitem(trackers.TRACKERS, "mlflow", refuse)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", type("Refusing", (), {"title": "MLflow", "__new__": refuse}))
     with pytest.raises(UserError, match="MLflow does not take the run"), trackers.tracked(run):
         pass
     assert [each.status for each in opened] == ["failed"]
