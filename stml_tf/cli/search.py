@@ -157,11 +157,12 @@ def duplicates(
         if threshold is None:
             proposal = propose_threshold(embeddings)
             threshold = proposal.value
-            low, middle, high = proposal.quartiles
-            say(
-                f"Threshold {threshold:.4f}, proposed as the nearest different image is {low:.4f} to {high:.4f} alike "
-                f"for the middle half of the images (median {middle:.4f}); --threshold sets another."
-            )
+            if proposal.quartiles is not None:
+                low, middle, high = proposal.quartiles
+                say(
+                    f"Threshold {threshold:.4f}, proposed as the nearest different image is {low:.4f} to {high:.4f} "
+                    f"alike for the middle half of the images (median {middle:.4f}); --threshold sets another."
+                )
         with progress("comparing", "pairs") as on_progress:
             groups = find_duplicates(
                 embeddings, threshold=threshold, preference=preference(paths, facts), on_progress=on_progress

@@ -44,11 +44,12 @@ class ProposedThreshold:
 
     Attributes:
         value: Cosine similarity.
-        quartiles: Similarities to the nearest different neighbour, of 25, 50 and 75 % of the images.
+        quartiles: Similarities to the nearest different neighbour, of 25, 50 and 75 % of the images; None if there are
+            fewer than two images.
     """
 
     value: float
-    quartiles: tuple[float, float, float]
+    quartiles: tuple[float, float, float] | None
 
 
 def find_duplicates(
@@ -141,10 +142,13 @@ def propose_threshold(embeddings: np.ndarray) -> ProposedThreshold:
     Returns:
         The threshold; 0.999 where there are fewer than 20 images that have a neighbour unlike them.
     """
+    if len(embeddings) < 2:
+        return ProposedThreshold(_STRICT, None)
     rows = np.sort(np.random.default_rng(0).permutation(len(embeddings))[:_SAMPLE])
     distances = np.log(np.maximum(1 - _greatest_similarities(embeddings, rows), _ROUNDING))
     copied = distances <= np.log(2 * _ROUNDING)
-    border = _border_of_two_heaps(distances[~copied]) if not copied.all() else -np.inf
+    # A few distances seem to fall into two heaps by chance.
+    border = _border_of_two_heaps(distances[~copied]) if len(embeddings) >= _FEWEST_TO_PROPOSE else -np.inf
     different = np.where(copied | (distances < border), np.inf, distances).min(axis=1, initial=np.inf)
     different = different[np.isfinite(different)]
     if len(different) < _FEWEST_TO_PROPOSE:
@@ -161,13 +165,13 @@ def _as_similarities(log_distances: np.ndarray) -> tuple[float, float, float]:
 
 def _border_of_two_heaps(values: np.ndarray) -> float:
     """Find the border between two heaps of numbers (Otsu, IEEE Trans. SMC 9, 1979); minus infinity if there is one."""
+    if len(values) < 2:
+        return -np.inf
     ordered = np.sort(values)
     sums, counts = np.cumsum(ordered), np.arange(1, len(ordered) + 1)
     below = sums[:-1] / counts[:-1]
     above = (sums[-1] - sums[:-1]) / (len(ordered) - counts[:-1])
     between = counts[:-1] * (len(ordered) - counts[:-1]) * (above - below) ** 2
-    if not len(between):
-        return -np.inf
     split = int(np.argmax(between))
     apart = above[split] - below[split] > _LEAST_GAP * ordered[split + 1 :].std()
     return float(ordered[split : split + 2].mean()) if apart else -np.inf
@@ -181,17 +185,17 @@ def unit_rows(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _greatest_similarities(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Find the five greatest similarities of each row, `[len(rows), 5]`; fewer columns if there are fewer others."""
+    """Find each row's five greatest similarities to others, `[len(rows), 5]`; fewer columns if there are fewer."""
     queries = unit_rows(embeddings[rows])
-    greatest = np.full((len(rows), 0), -1, np.float32)
+    greatest = np.empty((len(rows), 0), np.float32)
     for start in range(0, len(embeddings), _BLOCK):
         scores = queries @ unit_rows(embeddings[start : start + _BLOCK]).T
         own = np.flatnonzero((rows >= start) & (rows < start + _BLOCK))
         scores[own, rows[own] - start] = -np.inf
         candidates = np.concatenate([greatest, scores], axis=1)
-        nearest = min(_NEIGHBORS, candidates.shape[1])
+        nearest = min(_NEIGHBORS + 1, candidates.shape[1])  # One more, as a row itself may be among them.
         greatest = np.partition(candidates, -nearest, axis=1)[:, -nearest:]
-    return np.where(np.isfinite(greatest), greatest, -1)
+    return np.sort(greatest, axis=1)[:, 1:]
 
 
 def _by_kept(kept_by: np.ndarray, similarity: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

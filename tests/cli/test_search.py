@@ -170,6 +170,20 @@ def test_duplicates_proposes_a_threshold_and_shows_where_from(gallery):
     assert "Threshold 0.9990, proposed as the nearest different image is 0." in told
 
 
+def test_duplicates_of_what_has_all_changed_or_gone_says_so_and_finds_none(model, tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("a.png", "b.png"):
+        save_photograph(photos / name, 1)
+    call("index", model, photos, "-o", tmp_path / "g")
+    for gone, text in (("a.png", "1 image gone"), ("b.png", "2 images gone")):
+        (photos / gone).unlink()
+        status, output, told = run("duplicates", tmp_path / "g")
+        assert (status, output) == (0, "")
+        assert f"{text}, and left out" in told
+        assert "0 groups of duplicates" in told
+        assert "proposed" not in told
+
+
 def test_a_group_that_swallows_the_gallery_is_called_a_wrong_threshold(gallery):
     told = run("duplicates", gallery, "--threshold", 0.01)[2]
     assert "One group holds" in told

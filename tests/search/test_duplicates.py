@@ -73,6 +73,23 @@ def test_a_threshold_for_hardly_any_images_is_strict():
     assert propose_threshold(np.ones((40, 3))).value == 0.999
 
 
+@pytest.mark.parametrize("count", range(2, 9))
+def test_the_quartiles_of_a_few_images_are_those_of_their_nearest_others(count):
+    embeddings = np.random.default_rng(count).standard_normal((count, 3))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = embeddings @ embeddings.T - 2 * np.eye(count)
+    nearest = np.quantile(np.log(1 - cosines.max(axis=1)), [0.75, 0.5, 0.25])
+    proposed = propose_threshold(embeddings)
+    assert proposed.value == 0.999
+    np.testing.assert_allclose(proposed.quartiles, 1 - np.exp(nearest), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_threshold_for_no_pair_compares_nothing(count):
+    assert propose_threshold(np.ones((count, 3), np.float32)).quartiles is None
+    assert find_duplicates(np.ones((count, 3), np.float32), threshold=0.999) == []
+
+
 def test_memory_stays_far_below_all_pairs():
     # All alike: the pairs alone would be 8 million times two indices, 128 MB.
     embeddings = np.ones((4000, 4), np.float32)
