@@ -435,17 +435,23 @@ def begins_with(file: Path, start: bytes) -> bool:
 
 
 @contextmanager
-def locked(file: Path, *, busy: str) -> Iterator[None]:
+def locked(file: Path, *, busy: str, wait: bool = True) -> Iterator[None]:
     """Hold a lock, waiting while another process or thread has it.
 
     Args:
         file: The lock's file. It stays.
         busy: What is said, as a warning in the log, if that takes more than a second.
+        wait: False raises an error that says `busy` instead.
+
+    Raises:
+        UserError: If another has it and `wait` is False.
     """
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=1)
+        lock.acquire(timeout=1 if wait else 0)
     except Timeout:
+        if not wait:
+            raise UserError(busy) from None
         _log.warning(visible(busy))
         lock.acquire()
     try:

@@ -1,7 +1,9 @@
 """The folder of a run, which is never silently overwritten, nor resumed with another recipe."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ from stml_tf.errors import UserError
 from stml_tf.files import (
     DamagedError,
     checksum,
+    delete,
     delete_known,
     is_work_folder,
+    locked,
+    made_folder,
     publish,
     read_any_json,
     read_json,
@@ -48,6 +53,7 @@ class RunFolder:
         self.picture = self.path / "retrieval.png"
         self.plugins_file = self.path / "plugins.json"
         self.report = self.path / "report.html"
+        self.lock = self.path / "run.lock"
 
     def check(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
         """Refuse a folder in which a run must not start or resume.
@@ -59,14 +65,14 @@ class RunFolder:
 
         Raises:
             UserError: If the path is a file, the folder holds anything else, the recipe differs from that of the run to
-                resume, or both `overwrite` and `resume` are given.
+                resume, someone has changed that of the run to replace, or both `overwrite` and `resume` are given.
         """
         if overwrite and resume:
             raise UserError("A run is either replaced or resumed: give --overwrite or --resume, not both.")
         if self.path.is_file():
             raise UserError(f"The run folder {self.path} is a file: give another --run-dir.")
-        if not self.recipe_file.exists():
-            before_it = (self.plugins_file, self.recipe_checksum)  # written first, so all there is of a killed run
+        if not self._is_run():
+            before_it = (self.lock, self.plugins_file, self.recipe_checksum)  # all there is of a run killed early
             if any(not is_work_folder(path) and path not in before_it for path in self._held()):
                 raise UserError(f"{self.path} is not empty and is not a run folder: give another --run-dir.")
         elif resume:
@@ -77,6 +83,33 @@ class RunFolder:
                 f"The run folder {self.path} holds a run already: resume it with --resume, replace it with "
                 "--overwrite, or give another --run-dir."
             )
+        elif not (self._wrote_recipe() or self._holds(recipe)):
+            raise UserError(
+                f"{self.recipe_file} is not what the run wrote, so --overwrite does not replace it: move it away with "
+                "the rest of the folder, or give another --run-dir."
+            )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from training in the folder within the block.
+
+        The folder is made; after an error it goes away again if nothing was put in it.
+
+        Raises:
+            UserError: If another process trains in it.
+        """
+        if not self.write:
+            yield
+            return
+        busy = f"Another process trains in {self.path}: wait until it ends, or give another --run-dir."
+        with made_folder(self.path), locked(self.lock, busy=busy, wait=False):
+            try:
+                yield
+            except BaseException:
+                if self._held() == [self.lock]:
+                    with contextlib.suppress(OSError):
+                        delete(self.lock)
+                raise
 
     def open(self, recipe: Recipe, *, overwrite: bool = False, resume: bool = False) -> None:
         """Create the folder and write the resolved recipe into it, or keep a run that is resumed.
@@ -279,15 +312,30 @@ class RunFolder:
             write_text(self.recipe_checksum, f"{digest}  {self.recipe_file.name}\n")
             publish(work / self.recipe_file.name, self.recipe_file)  # last, as it makes the folder a run
 
+    def _is_run(self) -> bool:
+        """Return whether the folder holds a run, and not merely a recipe that someone else has written."""
+        there = (self.recipe_checksum.exists(), any(self.checkpoints.glob("epoch-*/state.json")))
+        return self.recipe_file.exists() and any(there)
+
+    def _wrote_recipe(self) -> bool:
+        if not self.recipe_checksum.exists():
+            return False
+        told = self.recipe_checksum.read_bytes().split(maxsplit=1)[:1]
+        return told == [checksum(self.recipe_file).encode()]
+
+    def _holds(self, recipe: Recipe) -> bool:
+        try:
+            return load_recipe(self.recipe_file, check_files=False) == recipe
+        except UserError:
+            return False
+
     def _require_own_recipe(self) -> None:
         """Compare the recipe with its checksum, which a run of an earlier version lacks."""
-        if self.recipe_checksum.exists():
-            told = self.recipe_checksum.read_bytes().split(maxsplit=1)[:1]
-            if told != [checksum(self.recipe_file).encode()]:
-                raise DamagedError(
-                    f"{self.recipe_file} is not what the run wrote: restore it; or if you changed it yourself, delete "
-                    f"{self.recipe_checksum.name} beside it."
-                )
+        if self.recipe_checksum.exists() and not self._wrote_recipe():
+            raise DamagedError(
+                f"{self.recipe_file} is not what the run wrote: restore it; or if you changed it yourself, delete "
+                f"{self.recipe_checksum.name} beside it."
+            )
 
     def _refuse_other_plugins(self, recipe: Recipe) -> None:
         there, here = (

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
 from stml_tf.runs.page import keep_evidence, leaving_page_if_stopped
-from stml_tf.runs.prepare import images_of_recipe, prepare
+from stml_tf.runs.prepare import Run, images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
 from stml_tf.runs.result import TrainingResult
 from stml_tf.runs.tensorboard import show_beginning, show_end
@@ -132,12 +133,20 @@ def train_recipe(
         say(console, f"The run in {folder.path} is finished: there is nothing to resume.")
         return TrainingResult.of_folder(folder, lambda: images_of_recipe(recipe, catalog, **data))
     replaced = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run}
-    run = prepare(recipe, catalog=catalog, run_dir=folder.path, console=console, **data, **replaced)
+    prepared = partial(prepare, recipe, catalog=catalog, run_dir=folder.path, console=console, **data, **replaced)
     if dry_run:
-        take_one_step(run)
+        take_one_step(prepared())
         say(console, "Dry run: one step was taken, nothing was written.")
         return TrainingResult(folder.path)
 
+    folder.check(recipe, overwrite=overwrite, resume=resume)
+    with folder.in_use():
+        run = prepared()
+        _train(run, resume=resume, saved_models=saved_models if export else None, watch=watch)
+    return TrainingResult.of_folder(folder, lambda: run.data.images)
+
+
+def _train(run: Run, *, resume: bool, saved_models: Path | None, watch: Watch | None) -> None:
     with tracked(run) as trackers:
         checkpoint = checkpoint_to_resume(run) if resume else None
         wait_until_all_resume_from(
@@ -156,9 +165,8 @@ def train_recipe(
         if is_chief():
             draw_retrieval(run, summaries, results)
             show_end(run, summaries, results, sample)
-            saved_model = export_run(run, results, saved_models / recipe.name) if export else None
+            saved_model = export_run(run, results, saved_models / run.recipe.name) if saved_models else None
             keep_evidence(run, sample, results)
             report(run, results, history, saved_model)
             log_results(trackers, run, results)
     wait_until_chief_has_written(run.strategy)
-    return TrainingResult.of_folder(folder, lambda: run.data.images)

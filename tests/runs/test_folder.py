@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 
 import numpy as np
@@ -51,6 +52,59 @@ def test_a_run_is_refused_unless_it_is_to_be_replaced(tmp_path, recipe):
     assert [file.read_text() for file in theirs] == ["old"] * len(theirs)
     assert not any(file.exists() for file in own)
     assert folder.recipe() == recipe
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_recipe_that_someone_wrote_makes_no_run_of_a_folder(tmp_path, recipe, options):
+    for name in ("recipe.json", "report.html", "metrics.json"):
+        (tmp_path / name).write_text('{"name": "mine"}')
+    with pytest.raises(UserError, match=r"is not empty and is not a run folder: give another --run-dir\."):
+        RunFolder(tmp_path).open(recipe, **options)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {'{"name": "mine"}'}
+
+
+def test_a_recipe_that_its_owner_has_changed_is_replaced_only_by_itself(tmp_path, recipe):
+    folder = RunFolder(tmp_path)
+    folder.open(recipe)
+    changed = folder.recipe_file.read_text().replace('"seed": 7', '"seed": 8')
+    folder.recipe_file.write_text(changed)
+    with pytest.raises(UserError, match=r"recipe\.json is not what the run wrote, so --overwrite does not replace it"):
+        folder.open(recipe, overwrite=True)
+    assert folder.recipe_file.read_text() == changed
+    folder.open(load_recipe("quickstart", ["seed=8"]), overwrite=True)
+    assert folder.recipe().seed == 8
+
+
+def use(folder, held, done):
+    with RunFolder(folder).in_use():
+        held.set()
+        assert done.wait(60)
+
+
+def test_of_two_processes_one_trains_in_a_folder(tmp_path, recipe):
+    run = tmp_path / "run"
+    spawned = multiprocessing.get_context("spawn")
+    held, done = spawned.Event(), spawned.Event()
+    other = spawned.Process(target=use, args=(run, held, done))
+    other.start()
+    assert held.wait(60)
+    RunFolder(run).check(recipe)  # nothing but the lock is there
+    message = r"Another process trains in .*run: wait until it ends, or give another --run-dir"
+    with pytest.raises(UserError, match=message), RunFolder(run).in_use():
+        pytest.fail("both train")
+    done.set()
+    other.join()
+    with RunFolder(run).in_use(), RunFolder(run, write=False).in_use():
+        RunFolder(run).open(recipe)
+    assert RunFolder(run).recipe() == recipe
+
+
+def test_what_fails_before_anything_is_written_leaves_no_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new" / "run"):
+        with pytest.raises(KeyError), RunFolder(folder).in_use():
+            raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 def test_metrics_of_an_earlier_version_are_read(tmp_path):
