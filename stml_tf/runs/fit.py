@@ -20,7 +20,7 @@ from stml_tf.monitoring import ProgressCallback, Summaries, say
 from stml_tf.monitoring.trackers import Tracker
 from stml_tf.runs.health import health_callback, stops_when_collapsed
 from stml_tf.runs.history import write_history
-from stml_tf.runs.measure import measure_epoch
+from stml_tf.runs.measure import StudentRetrieval, measure_epoch
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.tensorboard import callbacks_for
 
@@ -49,6 +49,7 @@ def checkpoint_to_resume(run: Run) -> Checkpoint | None:
 def fit(
     run: Run,
     summaries: Summaries,
+    student: StudentRetrieval,
     *,
     free: Mapping[str, Mapping[str, float]] | None = None,
     resume_from: Checkpoint | None = None,
@@ -60,6 +61,7 @@ def fit(
     Args:
         run: The run; its model is trained.
         summaries: What TensorBoard shows of it.
+        student: Measures its student after each epoch.
         free: Metrics of what can be had without training, by name, to compare with in TensorBoard.
         resume_from: The checkpoint to resume from; None: start from the beginning.
         watch: Is called when an epoch is over, its checkpoint too; what it raises ends the run.
@@ -106,7 +108,7 @@ def fit(
                 first_batch=checkpoints.batch,
                 epochs=run.recipe.training.epochs,
                 callbacks=[
-                    *_in_order(run, health, shown, progress, record, checkpoints),
+                    *_in_order(run, student, health, shown, progress, record, checkpoints),
                     *([_Watched(watch)] if watch else []),
                 ],
             )
@@ -136,6 +138,7 @@ def _own_batches(run: Run, **at: Any) -> Any:
 
 def _in_order(
     run: Run,
+    student: StudentRetrieval,
     health: HealthCallback | None,
     shown: list[keras.callbacks.Callback],
     progress: ProgressCallback,
@@ -148,7 +151,7 @@ def _in_order(
         SpeedCallback(images_per_batch=run.data.batches.batch_size),  # before everything that takes time
         StopOnNonFinite(),  # a run that has diverged must not be measured, shown or kept
         run.neighbors,  # before anything asks which batches the epoch has
-        MeasureCallback(partial(measure_epoch, run)),  # adds to the logs that the next ones read
+        MeasureCallback(partial(measure_epoch, run, student)),  # adds to the logs that the next ones read
         *([health] if health else []),  # likewise
         *shown,
         progress,

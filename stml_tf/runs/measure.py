@@ -1,10 +1,12 @@
 """Measurements of a run: retrieval among its test images, and agreement of its pseudo labels with classes."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
 
 from stml_tf.data.catalog import ImageSet
+from stml_tf.distribution.devices import sum_over_workers
 from stml_tf.evaluation import query_gallery_metrics, raw_pixels
 from stml_tf.evaluation.metrics import with_agreement
 from stml_tf.evaluation.query_gallery import query_gallery_results
@@ -99,9 +101,45 @@ def measure_student(run: Run, embeddings: np.ndarray) -> Measured:
     return measured(run, embeddings)._replace(embeddings=embeddings)
 
 
-def measure_epoch(run: Run) -> dict[str, float]:
+class StudentRetrieval:
+    """Retrieval among a run's test images with its student, measured again only if the student's weights have changed.
+
+    Weights are compared to the last bit, so that nothing that changes them has to say so: steps, a checkpoint that is
+    restored, an optimizer that averages them when training ends.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._sum_over_workers = sum_over_workers(run.strategy)
+        self._weights: str | None = None
+        self._last: Measured | None = None
+
+    def __call__(self) -> Measured:
+        """Measure the student as it is now. The run has test images; its workers must call this together."""
+        weights = _weights_checksum(self._run)
+        # Workers may differ in a last bit and restore the chief's weights, but embed together or not at all.
+        if any(self._sum_over_workers([weights != self._weights])):
+            self._weights = self._last = None  # frees the old embeddings before the new ones are computed
+            self._last = measure_student(self._run, embed_test_images(self._run))
+            self._weights = weights
+        return self._last
+
+
+def _weights_checksum(run: Run) -> str:
+    digest = hashlib.sha256()
+    for variable in run.model.student.variables:
+        # On several devices, each has running statistics of its own.
+        for value in run.strategy.experimental_local_results(variable.value):
+            digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def measure_epoch(run: Run, student: StudentRetrieval) -> dict[str, float]:
     """Measure retrieval and, if there are pseudo labels and known classes, their agreement."""
-    metrics = retrieval(run.recipe, embed_test_images(run), run.test, run.num_queries) if run.test else {}
+    metrics = student().metrics if run.test else {}
     labels = run.data.images.labels
     if labels is None or not hasattr(run.model, "pseudo_labels"):
         return metrics

@@ -22,6 +22,7 @@ from stml_tf.runs.export import export_run
 from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.given import LossFunction, holding, is_folder, naming_what_is_given
+from stml_tf.runs.measure import StudentRetrieval
 from stml_tf.runs.page import keep_evidence, leaving_page_if_stopped
 from stml_tf.runs.prepare import Run, images_of_recipe, prepare
 from stml_tf.runs.report import draw_retrieval, report
@@ -154,13 +155,16 @@ def _train(run: Run, *, resume: bool, saved_models: Path | None, watch: Watch | 
         )
         if checkpoint is None:
             start_heads(run)
-        before = measure_before(run)
+        student = StudentRetrieval(run)
+        before = measure_before(run, student)
         summaries = Summaries(run.folder.tensorboard if is_chief() else None)
         if checkpoint is None:
             show_beginning(run, summaries, before)
         with leaving_page_if_stopped(run):
-            history = fit(run, summaries, free=free_of(before), resume_from=checkpoint, watch=watch, trackers=trackers)
-        results = measure_after(run, before)
+            history = fit(
+                run, summaries, student, free=free_of(before), resume_from=checkpoint, watch=watch, trackers=trackers
+            )
+        results = measure_after(run, student, before)
         sample = sample_training_images(run)  # the last work that workers share
         if is_chief():
             draw_retrieval(run, summaries, results)

@@ -20,7 +20,7 @@ from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import StopOnNonFinite, TrainingInterrupted, TrainingStopped
 from stml_tf.fitting.checkpoints import Checkpoints
 from stml_tf.recipe.load import load_recipe
-from stml_tf.runs import fit
+from stml_tf.runs import fit, measure
 from stml_tf.runs.record import read_run
 from tests.pages.rules import assert_keeps_the_rules, read
 
@@ -58,9 +58,18 @@ def write_folder(folder: Path, images: ImageSet) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def embedded():
+    """The number of images each time that the test images of `finished` are embedded."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, embedded):
     tmp_path = tmp_path_factory.mktemp("finished")
-    folder, printed = run(tmp_path)
+    embed = measure.embed_test_images
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measure, "embed_test_images", lambda run: embedded.append(len(run.test)) or embed(run))
+        folder, printed = run(tmp_path)
     return tmp_path, folder, printed
 
 
@@ -97,6 +106,10 @@ def test_a_run_leaves_recipe_checkpoints_logs_metrics_picture_and_saved_model(fi
     assert metrics["after_training"]["recall@1"] == pytest.approx(metrics["epochs"][-1]["recall@1"])
     best = metrics["best_epoch"]
     assert best["recall@1"] == max(epoch["recall@1"] for epoch in metrics["epochs"])
+
+
+def test_test_images_are_embedded_before_training_and_after_each_epoch(finished, embedded):
+    assert embedded == [48] * 3
 
 
 def test_the_page_of_a_run_tells_what_came_of_it(finished):
