@@ -1,7 +1,5 @@
 """SavedModels that were made to do harm: they are refused before anything of them is run."""
 
-import os
-import pickle
 import shutil
 
 import pytest
@@ -12,16 +10,9 @@ from stml_tf.errors import UserError
 from stml_tf.export.effects import refuse_effects
 from stml_tf.export.embedder import Embedder
 from stml_tf.export.saved_model import METADATA
+from tests.hostile import harmful_pickle
 
 PIXELS = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
-
-
-class Harmful:
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
 
 
 class WrittenWhenLoaded(tf.saved_model.experimental.TrackableResource):
@@ -137,15 +128,15 @@ def test_what_only_computes_is_loaded(toy_model, tmp_path):
 
 
 FILES = {
-    "graph that is a pickle": ("saved_model.pb", lambda mark: pickle.dumps(Harmful(mark))),
+    "graph that is a pickle": ("saved_model.pb", lambda mark: harmful_pickle(mark)),
     "graph that is empty": ("saved_model.pb", lambda mark: b""),
     "graph that is text": ("saved_model.pb", lambda mark: b"no graph at all" * 100),
-    "index that is a pickle": ("variables/variables.index", lambda mark: pickle.dumps(Harmful(mark))),
+    "index that is a pickle": ("variables/variables.index", lambda mark: harmful_pickle(mark)),
     "variables that are a pickle": (
         "variables/variables.data-00000-of-00001",
-        lambda mark: pickle.dumps(Harmful(mark)),
+        lambda mark: harmful_pickle(mark),
     ),
-    "metadata that are a pickle": (str(METADATA), lambda mark: pickle.dumps(Harmful(mark))),
+    "metadata that are a pickle": (str(METADATA), lambda mark: harmful_pickle(mark)),
     "metadata that are deep": (str(METADATA), lambda mark: b"[" * 100_000),
     "metadata that are a list": (str(METADATA), lambda mark: b"[]"),
 }

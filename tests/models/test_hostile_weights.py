@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import pickle
 import zipfile
 
 import h5py
@@ -13,16 +11,9 @@ import pytest
 from stml_tf.errors import UserError
 from stml_tf.models import build_backbone, build_student
 from stml_tf.models.backbones.by_name import load_weights_file
+from tests.hostile import harmful_npz, harmful_pickle
 
 CASES = {}
-
-
-class Harmful:
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
 
 
 def case(suffix):
@@ -75,7 +66,7 @@ def keras_that_is_empty(mark):
 
 @case(".keras")
 def keras_that_is_a_pickle(mark):
-    return pickle.dumps(Harmful(mark))
+    return harmful_pickle(mark)
 
 
 @case(".keras")
@@ -116,7 +107,7 @@ def hdf5_that_is_empty(mark):
 
 @case(".weights.h5")
 def hdf5_that_is_a_pickle(mark):
-    return pickle.dumps(Harmful(mark))
+    return harmful_pickle(mark)
 
 
 @case(".weights.h5")
@@ -165,14 +156,12 @@ def npz_that_is_no_zip(mark):
 
 @case(".npz")
 def npz_that_is_a_pickle(mark):
-    return pickle.dumps(Harmful(mark))
+    return harmful_pickle(mark)
 
 
 @case(".npz")
 def npz_of_objects(mark):
-    content = io.BytesIO()
-    np.savez(content, weight=np.array([Harmful(mark)]))
-    return content.getvalue()
+    return harmful_npz(mark, "weight")
 
 
 @case(".npz")
@@ -195,12 +184,12 @@ def safetensors_that_point_out_of_the_file(mark):
 
 @case(".safetensors")
 def safetensors_that_are_a_pickle(mark):
-    return pickle.dumps(Harmful(mark))
+    return harmful_pickle(mark)
 
 
 @case(".bin")
 def bin_that_is_a_plain_pickle(mark):
-    return pickle.dumps(Harmful(mark))
+    return harmful_pickle(mark)
 
 
 @pytest.fixture(scope="module")

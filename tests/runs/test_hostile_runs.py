@@ -1,9 +1,6 @@
 """Run folders that were made to do harm, with the right checksums: nothing is run, and one message says so."""
 
-import io
 import json
-import os
-import pickle
 
 import numpy as np
 import pytest
@@ -13,29 +10,15 @@ from stml_tf.errors import UserError
 from stml_tf.fitting.checkpoints import Checkpoints
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.folder import RunFolder
+from tests.hostile import harmful_npy, harmful_npz, harmful_pickle
 
 CASES = {}
-
-
-class Harmful:
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
 
 
 def case(change):
     """Register a run folder: a function of it and of the folder that code in it would make."""
     CASES[change.__name__] = change
     return change
-
-
-def pickled_array(mark, write=np.save, **named):
-    content = io.BytesIO()
-    array = np.array([Harmful(mark)])
-    write(content, **dict.fromkeys(named, array)) if named else write(content, array, allow_pickle=True)
-    return content.getvalue()
 
 
 def checkpoint(folder, *, variables=b"", **changes):
@@ -60,7 +43,7 @@ def recipe_with(folder, **changes):
 
 @case
 def recipe_that_is_a_pickle(folder, mark):
-    recipe_file(folder, pickle.dumps(Harmful(mark)))
+    recipe_file(folder, harmful_pickle(mark))
 
 
 @case
@@ -90,7 +73,7 @@ def recipe_whose_name_leads_out(folder, mark):
 
 @case
 def plugins_that_are_a_pickle(folder, mark):
-    (folder / "plugins.json").write_bytes(pickle.dumps(Harmful(mark)))
+    (folder / "plugins.json").write_bytes(harmful_pickle(mark))
 
 
 @case
@@ -112,12 +95,12 @@ def plugins_that_are_none(folder, mark):
 
 @case
 def metrics_that_are_a_pickle(folder, mark):
-    (folder / "metrics.json").write_bytes(pickle.dumps(Harmful(mark)))
+    (folder / "metrics.json").write_bytes(harmful_pickle(mark))
 
 
 @case
 def remembered_array_that_is_a_pickle(folder, mark):
-    (folder / "before.npy").write_bytes(pickled_array(mark))
+    (folder / "before.npy").write_bytes(harmful_npy(mark))
     files.seal(folder / "before.npy")
 
 
@@ -130,7 +113,7 @@ def remembered_array_that_is_cut_short(folder, mark):
 @case
 def state_that_is_a_pickle(folder, mark):
     checkpoint(folder)
-    (folder / "checkpoints" / "epoch-0001" / "state.json").write_bytes(pickle.dumps(Harmful(mark)))
+    (folder / "checkpoints" / "epoch-0001" / "state.json").write_bytes(harmful_pickle(mark))
 
 
 @case
@@ -160,12 +143,12 @@ def state_of_another_checkpoints_variables(folder, mark):
 
 @case
 def variables_that_are_a_pickle(folder, mark):
-    checkpoint(folder, variables=pickle.dumps(Harmful(mark)))
+    checkpoint(folder, variables=harmful_pickle(mark))
 
 
 @case
 def variables_of_objects(folder, mark):
-    checkpoint(folder, variables=pickled_array(mark, np.savez, weights=None))
+    checkpoint(folder, variables=harmful_npz(mark, "weights"))
 
 
 @case

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import pickle
 import shutil
 
@@ -14,17 +13,10 @@ from stml_tf import files
 from stml_tf.errors import UserError
 from stml_tf.search import Gallery
 from stml_tf.search.store import PIECES
+from tests.hostile import harmful_npy, harmful_pickle
 
 COUNT, DIM = 20, 4
 CASES = {}
-
-
-class Harmful:
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
 
 
 def case(change):
@@ -73,7 +65,7 @@ def hnsw(count=COUNT, dim=DIM):
 
 @case
 def manifest_that_is_a_pickle(folder, mark):
-    (folder / "gallery.json").write_bytes(pickle.dumps(Harmful(mark)))
+    (folder / "gallery.json").write_bytes(harmful_pickle(mark))
 
 
 @case
@@ -167,7 +159,7 @@ def negative_dimension(folder, mark):
 
 @case
 def embeddings_that_are_a_pickle(folder, mark):
-    replace(folder, "embeddings.npy", npy(np.array([Harmful(mark)] * COUNT), allow_pickle=True))
+    replace(folder, "embeddings.npy", harmful_npy(mark, count=COUNT))
 
 
 @case
@@ -189,7 +181,7 @@ def embeddings_that_are_cut_short(folder, mark):
 
 @case
 def paths_that_are_a_pickle(folder, mark):
-    replace(folder, "paths.json", pickle.dumps(Harmful(mark)))
+    replace(folder, "paths.json", harmful_pickle(mark))
 
 
 @case
@@ -224,7 +216,7 @@ def removed_that_are_none(folder, mark):
 
 @case
 def facts_that_are_a_pickle(folder, mark):
-    replace(folder, "facts.npy", pickle.dumps(Harmful(mark)))
+    replace(folder, "facts.npy", harmful_pickle(mark))
 
 
 @case
@@ -239,7 +231,7 @@ def equal_to_what_is_before_the_first(folder, mark):
 
 @case
 def index_that_is_a_pickle(folder, mark):
-    replace(folder, "index.faiss", pickle.dumps(Harmful(mark)))
+    replace(folder, "index.faiss", harmful_pickle(mark))
 
 
 @case
@@ -321,7 +313,7 @@ def test_nothing_is_run_or_written_elsewhere_and_one_message_says_so(gallery, tm
 
 
 def test_what_would_be_unpickled_would_have_been_run(tmp_path):
-    pickle.loads(pickle.dumps(Harmful(tmp_path / "was_run")))
+    pickle.loads(harmful_pickle(tmp_path / "was_run"))
     assert (tmp_path / "was_run").exists()
 
 

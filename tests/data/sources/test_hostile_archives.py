@@ -15,6 +15,7 @@ import pytest
 
 from stml_tf.data.sources import archives
 from stml_tf.errors import UserError
+from tests.hostile import harmful_pickle
 
 TARS = {}
 ZIPS = {}
@@ -328,13 +329,7 @@ def tar_called_zip(*_):
 
 @raw(".tgz")
 def pickle_that_would_run(mark):
-    import pickle
-
-    class Harmful:
-        def __reduce__(self):
-            return os.system, (f"touch {mark}",)
-
-    return pickle.dumps(Harmful())
+    return harmful_pickle(mark)
 
 
 @raw(".tgz")

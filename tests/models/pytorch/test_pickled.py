@@ -8,6 +8,7 @@ import pytest
 
 from stml_tf.errors import UserError
 from stml_tf.models.pytorch.pickled import read_pickled_checkpoint
+from tests.hostile import Harmful
 from tests.models.pytorch.written_by_torch import Saved, torch_save, write_checkpoint
 
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -75,14 +76,6 @@ def test_tensors_that_leave_their_storage_are_refused(tmp_path, view, legacy):
     torch_save({"weight": Saved(VALUES, **view)}, tmp_path / "a.pth", legacy=legacy)
     with pytest.raises(UserError, match=r"a\.pth is not a checkpoint of tensors only"):
         read_pickled_checkpoint(tmp_path / "a.pth")
-
-
-class Harmful:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @FORMATS
