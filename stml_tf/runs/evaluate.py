@@ -68,7 +68,7 @@ def evaluate(
             embeddings = embed_images(recipe, network, found, normalize=recipe.evaluation.normalize)
         else:
             embeddings = embed_with_saved_model(saved_model, found)
-        return retrieval(recipe, embeddings, found, num_queries)
+        return retrieval(recipe, embeddings, found, num_queries).metrics
 
 
 def recipe_of_saved_model(saved_model: Path) -> Recipe:

@@ -7,7 +7,7 @@ import numpy as np
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.distribution.devices import sum_over_workers
-from stml_tf.evaluation import query_gallery_metrics, raw_pixels
+from stml_tf.evaluation import raw_pixels
 from stml_tf.evaluation.metrics import with_agreement
 from stml_tf.evaluation.query_gallery import query_gallery_results
 from stml_tf.evaluation.query_results import QueryResults
@@ -43,7 +43,7 @@ def metrics_of(results: Results) -> dict[str, Metrics]:
     return {row: each.metrics for row, each in results.items()}
 
 
-def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None) -> Metrics:
+def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_queries: int | None) -> Measured:
     """Measure retrieval as the recipe's `evaluation` section says.
 
     Args:
@@ -53,28 +53,14 @@ def retrieval(recipe: Recipe, embeddings: np.ndarray, images: ImageSet, num_quer
         num_queries: Number of queries among them; None if each searches all others.
 
     Returns:
-        The metrics by name; see `retrieval_metrics`.
+        The metrics and what they are the means of.
     """
-    evaluation = recipe.evaluation
-    return query_gallery_metrics(
-        embeddings, images.labels, num_queries=num_queries, recall_at=evaluation.recall_at, nmi=evaluation.nmi
-    )
-
-
-def measured(run: Run, embeddings: np.ndarray, **facts: int) -> Measured:
-    """Measure retrieval among a run's test images.
-
-    Args:
-        run: The run.
-        embeddings: `[num_test_images, dim]`.
-        **facts: Further entries for the metrics, such as the dimension.
-    """
-    evaluation, labels = run.recipe.evaluation, run.test.labels
-    queries = query_gallery_results(embeddings, labels, num_queries=run.num_queries, recall_at=evaluation.recall_at)
+    evaluation, labels = recipe.evaluation, images.labels
+    queries = query_gallery_results(embeddings, labels, num_queries=num_queries, recall_at=evaluation.recall_at)
     metrics = queries.metrics()
     if evaluation.nmi:
-        metrics = with_agreement(metrics, embeddings[: run.num_queries], labels[: run.num_queries])
-    return Measured({**facts, **metrics}, queries)
+        metrics = with_agreement(metrics, embeddings[:num_queries], labels[:num_queries])
+    return Measured(metrics, queries)
 
 
 def embed_test_images(run: Run) -> np.ndarray:
@@ -93,12 +79,12 @@ def measure_pixels(run: Run) -> Measured:
     """Measure retrieval by the raw pixels of a run's test images, without any network."""
     with run.display.doing("comparing the pixels of test images", len(run.test)) as work:
         pixels = raw_pixels(fixed_views(run.recipe, run.test), count=len(run.test), on_progress=work)
-    return measured(run, pixels)
+    return retrieval(run.recipe, pixels, run.test, run.num_queries)
 
 
 def measure_student(run: Run, embeddings: np.ndarray) -> Measured:
     """Measure retrieval by the embeddings `[num_test_images, dim]` of a run's student, and keep them."""
-    return measured(run, embeddings)._replace(embeddings=embeddings)
+    return retrieval(run.recipe, embeddings, run.test, run.num_queries)._replace(embeddings=embeddings)
 
 
 class StudentRetrieval:

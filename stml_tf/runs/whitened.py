@@ -14,7 +14,7 @@ from stml_tf.models.parts import auxiliary_network
 from stml_tf.models.student import brings_heads
 from stml_tf.models.whitening import DIMS, Whitening, choose_whitening
 from stml_tf.runs.embed import embed_images, feature_network
-from stml_tf.runs.measure import Results, measured
+from stml_tf.runs.measure import Measured, Results, retrieval
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import embed_sample
 
@@ -69,7 +69,12 @@ def measure_free(run: Run) -> Results:
     frozen = run.folder.remember(FROZEN, lambda: _features(run, run.test))
     whitening = fit_whitening_of(run)
     rows = {FROZEN: frozen, WHITENED: whitening(frozen)}
-    return {name: measured(run, l2_normalized(features), dim=features.shape[1]) for name, features in rows.items()}
+    return {name: _retrieval(run, features) for name, features in rows.items()}
+
+
+def _retrieval(run: Run, features: np.ndarray) -> Measured:
+    found = retrieval(run.recipe, l2_normalized(features), run.test, run.num_queries)
+    return found._replace(metrics={"dim": features.shape[1], **found.metrics})
 
 
 def _chosen(run: Run) -> Whitening:
