@@ -119,13 +119,6 @@ def test_metrics_of_an_earlier_version_are_read(tmp_path):
     }
 
 
-def test_a_flipped_bit_in_what_is_remembered_is_found(tmp_path):
-    RunFolder(tmp_path).remember("before", lambda: np.arange(3))
-    for _ in flipped_bits(tmp_path / "before.npy"):
-        with pytest.raises(UserError, match=r"before\.npy does not"):
-            RunFolder(tmp_path).remember("before", lambda: None)
-
-
 def test_a_flipped_bit_in_the_recipe_or_the_metrics_of_a_run_is_found(tmp_path, recipe):
     folder = RunFolder(tmp_path)
     folder.open(recipe)
@@ -194,18 +187,6 @@ def test_a_run_that_was_killed_at_its_very_beginning_begins_anew(tmp_path, recip
     (tmp_path / "recipe.json.sha256").touch()
     RunFolder(tmp_path).open(recipe, resume=resume)
     assert RunFolder(tmp_path).recipe() == recipe
-
-
-def test_what_was_computed_once_is_remembered(tmp_path):
-    folder = RunFolder(tmp_path)
-
-    def killed():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        folder.remember("before", killed)
-    for value in (1.0, 2.0):
-        np.testing.assert_array_equal(folder.remember("before", lambda value=value: np.full(3, value)), np.ones(3))
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path, recipe):
