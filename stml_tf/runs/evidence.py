@@ -3,25 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
-from stml_tf.data.loader import evaluation_batches, pixels_of
-from stml_tf.data.transforms import evaluation_view, random_view
-from stml_tf.evaluation.embed import l2_normalized
+from stml_tf.data.loader import pixels_of
+from stml_tf.data.transforms import random_view
 from stml_tf.evaluation.layout import FEWEST, lay_out
 from stml_tf.evaluation.neighbors import nearest_neighbors
 from stml_tf.evaluation.query_results import QueryResults
-from stml_tf.models import preprocessing
 from stml_tf.pages.evidence import ClassResult, Evidence, Found, Map, Pair, Similarities, ViewsOfImage
 from stml_tf.pages.pictures import Picture, columns_of, data_address, picture_of_pixels, sprite
-from stml_tf.runs.embed import EMBEDDING_BATCH
+from stml_tf.runs.as_seen import SMALL_SIDE, Sample, choose_places, pixels_as_seen, shrink
 from stml_tf.runs.prepare import Run
 
-_SAMPLE = 2000
 _ON_MAP = 800
 _QUERIES = 8
 _NEIGHBORS = 6
@@ -32,32 +27,6 @@ _VIEWED, _VIEWS = 5, 6
 _BINS = 40
 _RANDOM_PAIRS = 20_000
 _SIDE = 160
-_SIDE_ON_MAP = 48
-
-
-class Sample(NamedTuple):
-    """Some training images as the network sees them.
-
-    Attributes:
-        rows: `[count]`, which of the training images.
-        embeddings: `[count, dim]`, L2-normalised.
-        pixels: `[count, side, side, 3]` uint8, small.
-    """
-
-    rows: np.ndarray
-    embeddings: np.ndarray
-    pixels: np.ndarray
-
-
-def sample_training_images(run: Run) -> Sample:
-    """Embed some of a run's training images with its student as it is now. All workers share the work."""
-    rows = _chosen(len(run.data.images), _SAMPLE, run.recipe.seed)
-    preprocess = preprocessing(run.recipe.model.backbone)
-    embedded, pixels = [], []
-    for views in _views(run, run.data.images.take(rows)):
-        embedded.append(np.asarray(run.embedding_network(preprocess(views))))
-        pixels.append(_small(views, _SIDE_ON_MAP))
-    return Sample(rows, l2_normalized(np.concatenate(embedded)), np.concatenate(pixels))
 
 
 def look(
@@ -94,35 +63,6 @@ def look(
     )
 
 
-def _chosen(count: int, most: int, seed: int) -> np.ndarray:
-    """Choose some of `count` places, in order, the same ones for the same seed."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-
-
-def _views(run: Run, images: ImageSet) -> tf.data.Dataset:
-    """Return the images that the network is evaluated on, `[batch, size, size, 3]` from 0 to 255, in batches."""
-    recipe = run.recipe
-    size = recipe.evaluation.size or recipe.views.size
-    view = partial(evaluation_view, size=size, resize=recipe.evaluation.resize)
-    return evaluation_batches(images, batch_size=EMBEDDING_BATCH, view=view, preprocess=lambda views: views)
-
-
-def _small(views: tf.Tensor, side: int) -> np.ndarray:
-    """`[batch, size, size, 3]` of 0 to 255 to uint8, at most `side` on a side."""
-    if views.shape[1] > side:
-        views = tf.image.resize(views, (side, side), antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(views), 0, 255), tf.uint8).numpy()
-
-
-def _pixels(run: Run, images: ImageSet, places: Sequence[int], side: int) -> dict[int, np.ndarray]:
-    """Return some images as the network sees them, each decoded once."""
-    unique = list(dict.fromkeys(int(place) for place in places))
-    seen = [_small(views, side) for views in _views(run, images.take(unique))] if unique else []
-    return dict(zip(unique, (pixels for batch in seen for pixels in batch), strict=True))
-
-
 def _name(images: ImageSet, place: int) -> str:
     described = images.describe(place)
     return described.rpartition("/")[2]
@@ -148,7 +88,7 @@ def _found_in_test(run: Run, embeddings: np.ndarray, queries: Sequence[int]) -> 
         [(int(gallery[row]), float(gap)) for row, gap in zip(*pair, strict=True) if gallery[row] != query][:_NEIGHBORS]
         for query, pair in zip(queries, zip(found, distances, strict=True), strict=True)
     ]
-    pixels = _pixels(run, test, [*queries, *(place for row in matches for place, _ in row)], _SIDE)
+    pixels = pixels_as_seen(run, test, [*queries, *(place for row in matches for place, _ in row)], _SIDE)
     normalized = run.recipe.evaluation.normalize
 
     def picture(place: int, rank: int, gap: float, query: int) -> Picture:
@@ -185,7 +125,7 @@ def _found_in_training(run: Run, sample: Sample, queries: Sequence[int]) -> list
     images = run.data.images.take(sample.rows)
     k = min(_NEIGHBORS + 1, len(sample.rows))
     distances, found = nearest_neighbors(sample.embeddings[queries], sample.embeddings, k=k)
-    pixels = _pixels(run, images, [*queries, *found.ravel()], _SIDE)
+    pixels = pixels_as_seen(run, images, [*queries, *found.ravel()], _SIDE)
 
     def picture(place: int, rank: int, gap: float, query: int) -> Picture:
         score = f"{1 - gap**2 / 2:.3f}"
@@ -223,7 +163,7 @@ def _classes(run: Run, queries: QueryResults) -> list[ClassResult]:
     hits = np.bincount(inverse, nearest == labels) / sizes
     worst = np.lexsort([hits, precision])[:_CLASSES]
     examples = {int(each): int(queries.rows[np.flatnonzero(inverse == each)[0]]) for each in worst[:_PICTURED_CLASSES]}
-    pixels = _pixels(run, test, list(examples.values()), _SIDE)
+    pixels = pixels_as_seen(run, test, list(examples.values()), _SIDE)
 
     def result(each: int) -> ClassResult:
         wrong = Counter(nearest[(inverse == each) & (nearest != labels)].tolist())
@@ -242,9 +182,9 @@ def _classes(run: Run, queries: QueryResults) -> list[ClassResult]:
 
 
 def _map_of_test(run: Run, embeddings: np.ndarray, queries: QueryResults) -> Map | None:
-    chosen = _chosen(len(queries.rows), _ON_MAP, run.recipe.seed)
+    chosen = choose_places(len(queries.rows), _ON_MAP, run.recipe.seed)
     rows = queries.rows[chosen]
-    pixels = _pixels(run, run.test, rows, _SIDE_ON_MAP)
+    pixels = pixels_as_seen(run, run.test, rows, SMALL_SIDE)
     names = [_class_of(run.test, row) for row in rows]
     nearest = run.test.labels[queries.nearest[chosen] + (run.num_queries or 0)]
     right = (nearest == run.test.labels[rows]).tolist()
@@ -252,7 +192,7 @@ def _map_of_test(run: Run, embeddings: np.ndarray, queries: QueryResults) -> Map
 
 
 def _map_of_training(run: Run, sample: Sample) -> Map | None:
-    chosen = _chosen(len(sample.rows), _ON_MAP, run.recipe.seed)
+    chosen = choose_places(len(sample.rows), _ON_MAP, run.recipe.seed)
     names = [_name(run.data.images, int(row)) for row in sample.rows[chosen]]
     return _map(sample.embeddings[chosen], list(sample.pixels[chosen]), names, None, run.recipe.seed)
 
@@ -268,7 +208,7 @@ def _map(
         points=[(round(float(x), 4), round(float(y), 4)) for x, y in points],
         names=names,
         right=right,
-        sprite=data_address(sprite(pixels, side=_SIDE_ON_MAP)),
+        sprite=data_address(sprite(pixels, side=SMALL_SIDE)),
         columns=columns_of(len(pixels)),
     )
 
@@ -302,7 +242,7 @@ def _pairs(run: Run, sample: Sample) -> list[Pair]:
         if len(chosen) == _PAIRS:
             break
     images = run.data.images.take(sample.rows)
-    pixels = _pixels(run, images, [place for pair in chosen for place in pair], _SIDE)
+    pixels = pixels_as_seen(run, images, [place for pair in chosen for place in pair], _SIDE)
 
     def picture(place: int) -> Picture:
         name = _name(images, place)
@@ -323,7 +263,7 @@ def _what_the_network_saw(run: Run) -> list[ViewsOfImage]:
 
     def shown(place: int) -> ViewsOfImage:
         pixels, name = pixels_of(images, place), _name(images, place)
-        views = [_small(view(pixels, [recipe.seed + place, number])[None], _SIDE)[0] for number in range(_VIEWS)]
+        views = [shrink(view(pixels, [recipe.seed + place, number])[None], _SIDE)[0] for number in range(_VIEWS)]
         return ViewsOfImage(
             picture_of_pixels(pixels, alt=f"Training image {name}", side=_SIDE, heading="Image", caption=name),
             [picture_of_pixels(each, alt=f"View {n} of {name}", side=_SIDE) for n, each in enumerate(views, start=1)],

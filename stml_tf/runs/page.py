@@ -8,8 +8,9 @@ from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 from stml_tf.monitoring import say
 from stml_tf.pages.report import report_page
+from stml_tf.runs.as_seen import Sample, sample_training_images
 from stml_tf.runs.before_and_after import reached
-from stml_tf.runs.evidence import Sample, look, sample_training_images
+from stml_tf.runs.evidence import look
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.measure import Results
 from stml_tf.runs.prepare import Run

@@ -21,8 +21,8 @@ from stml_tf.monitoring.contact_sheet import neighbor_sheet
 from stml_tf.monitoring.projector import MOST_IMAGES, write_projector
 from stml_tf.monitoring.tensorboard_scalars import SHOWN_BESIDE_SETTINGS, overview
 from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.as_seen import Sample
 from stml_tf.runs.before_and_after import BEFORE, reached
-from stml_tf.runs.evidence import Sample
 from stml_tf.runs.measure import Metrics, Results
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.sample import sample_of

@@ -15,9 +15,9 @@ from stml_tf.distribution.workers import is_chief
 from stml_tf.monitoring import Summaries, say
 from stml_tf.recipe.load import load_recipe
 from stml_tf.recipe.recipe import Recipe
+from stml_tf.runs.as_seen import sample_training_images
 from stml_tf.runs.barriers import wait_until_all_resume_from, wait_until_chief_has_written
 from stml_tf.runs.before_and_after import BEFORE, free_of, measure_after, measure_before
-from stml_tf.runs.evidence import sample_training_images
 from stml_tf.runs.export import export_run
 from stml_tf.runs.fit import Watch, checkpoint_to_resume, fit, take_one_step
 from stml_tf.runs.folder import RunFolder
