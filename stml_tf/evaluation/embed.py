@@ -60,7 +60,14 @@ def embed(
 
 
 def l2_normalized(embeddings: np.ndarray) -> np.ndarray:
-    """L2-normalise each row of `[rows, dim]`; returns float32, in which a row of zeros stays zero."""
+    """L2-normalise each row.
+
+    Args:
+        embeddings: `[rows, dim]`, any finite range.
+
+    Returns:
+        `[rows, dim]` float32, in which a row of zeros stays zero.
+    """
     embeddings = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)

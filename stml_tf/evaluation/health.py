@@ -126,7 +126,14 @@ def effective_rank(embeddings: np.ndarray) -> float:
 
 
 def pairwise_cosines(embeddings: np.ndarray) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the cosines of all pairs of rows of `[rows, dim]`."""
+    """Measure how alike all images look to the network.
+
+    Args:
+        embeddings: `[rows, dim]`, two rows or more, normalised here.
+
+    Returns:
+        The mean and the standard deviation of the cosines of all pairs of different rows.
+    """
     embeddings = l2_normalized(embeddings)
     cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
     return float(cosines.mean()), float(cosines.std())
@@ -149,13 +156,28 @@ def view_agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def reciprocal_share(neighbors: np.ndarray) -> float:
-    """Return the share of neighbours, `[rows, k]` indices of rows, that have the row among their own neighbours."""
+    """Measure how often neighbours have each other among their neighbours.
+
+    Args:
+        neighbors: `[rows, k]`, the indices of each row's neighbours, itself not included.
+
+    Returns:
+        The share of neighbours that have the row among their own, in [0, 1].
+    """
     near = _membership(neighbors)
     return float((near & near.T).sum() / near.sum())
 
 
 def kept_share(neighbors: np.ndarray, others: np.ndarray) -> float:
-    """Return the share of neighbours, `[rows, k]` indices of rows, that are in the same row of `others`."""
+    """Measure how many neighbours stay the same from one embedding to another.
+
+    Args:
+        neighbors: `[rows, k]`, the indices of each row's neighbours.
+        others: `[rows, k]`, those by the other embedding.
+
+    Returns:
+        The share of neighbours that are among those of the same row in `others`, in [0, 1].
+    """
     return float((_membership(neighbors) & _membership(others)).sum() / neighbors.size)
 
 

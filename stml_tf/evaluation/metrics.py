@@ -116,7 +116,16 @@ def query_results(
 
 
 def with_agreement(metrics: dict[str, float | int], embeddings: Any, labels: Any) -> dict[str, float | int]:
-    """Add NMI to metrics, before the counts of queries."""
+    """Add NMI to metrics, before the counts of queries.
+
+    Args:
+        metrics: What `QueryResults.metrics` returns.
+        embeddings: `[num_queries, dim]`, which are clustered.
+        labels: `[num_queries]` integers.
+
+    Returns:
+        The metrics with `nmi`, in [0, 1].
+    """
     counts = {name: metrics[name] for name in ("queries", "queries_without_match")}
     others = {name: value for name, value in metrics.items() if name not in counts}
     return {**others, "nmi": _clustering_agreement(np.asarray(embeddings), np.asarray(labels)), **counts}

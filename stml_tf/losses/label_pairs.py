@@ -25,13 +25,29 @@ def label_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average the values where a mask of the same shape is true; return 0 if it is true nowhere."""
+    """Average values under a mask.
+
+    Args:
+        values: Any shape.
+        mask: The same shape, boolean.
+
+    Returns:
+        A scalar, the mean of the values where the mask is true; 0 if it is true nowhere.
+    """
     return ops.divide_no_nan(ops.sum(ops.where(mask, values, 0.0)), ops.sum(ops.cast(mask, "float32")))
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
-    """Compute log(sum(exp(values))) over an axis where a mask is true; a very negative number if it is true nowhere.
+    """Compute log(sum(exp(values))) over an axis under a mask.
 
     Its `softplus` is log(1 + sum(exp(values))), and exactly 0 where the mask is true nowhere.
+
+    Args:
+        values: `[..., count, ...]`, any finite range.
+        mask: The same shape, boolean.
+        axis: The axis to sum over.
+
+    Returns:
+        Like `values` without the axis; a very negative number where the mask is true nowhere.
     """
     return ops.logsumexp(ops.where(mask, values, _NEVER), axis=axis)

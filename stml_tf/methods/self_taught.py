@@ -201,7 +201,14 @@ class SelfTaughtModel(StudentTeacherModel):
 
 
 def positive_share(contextual: Tensor) -> Tensor:
-    """Return the share of the pairs of different rows whose contextual similarity, `[rows, rows]`, is not 0."""
+    """Measure how many pairs of different rows share neighbours.
+
+    Args:
+        contextual: `[rows, rows]` in [0, 1], the contextual similarity.
+
+    Returns:
+        A scalar in [0, 1], the share of these pairs whose similarity is not 0.
+    """
     rows = ops.shape(contextual)[0]
     found = ops.sum(ops.sign(contextual * (1.0 - ops.eye(rows, dtype="float32"))))
     rows = ops.cast(rows, "float32")

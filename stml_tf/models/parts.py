@@ -29,18 +29,39 @@ def require_student(student: keras.Model) -> None:
 
 
 def auxiliary_network(student: keras.Model) -> keras.Model:
-    """Return the part of a student that the teacher averages, from `learning_input` to `g`, with shared weights."""
+    """Return the part of a student that the teacher averages, with shared weights.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        A model from `learning_input` to g `[batch, teacher_dim]`.
+    """
     return keras.Model(learning_input(student), student.outputs[1], name="auxiliary")
 
 
 def auxiliary_head(student: keras.Model) -> list[keras.Layer]:
-    """Return the layers that only the second output passes through, or its last layer if there are none."""
+    """Return the layers that only the second output passes through, or its last layer if there are none.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        One layer or more.
+    """
     _, of_auxiliary = _own_layers(student)
     return of_auxiliary or [student.outputs[1]._keras_history.operation]
 
 
 def head_variables(student: keras.Model) -> list[keras.Variable]:
-    """Return the trainable variables of the two heads, which may have a learning rate of their own."""
+    """Return the trainable variables of the two heads, which may have a learning rate of their own.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        The variables of the layers that only one of the outputs passes through, those of f first.
+    """
     own = _own_layers(student)
     return [variable for layers in own for layer in layers for variable in layer.trainable_variables]
 

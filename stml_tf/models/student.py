@@ -112,7 +112,11 @@ def _pooled(features: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def brings_heads(weights: str | None) -> bool:
-    """Return whether a weights file holds the heads of a student as well as its backbone."""
+    """Return whether a weights file holds the heads of a student as well as its backbone.
+
+    Args:
+        weights: The recipe's `model.weights`: the path of a weights file, "imagenet" or None, which hold no heads.
+    """
     return _saved_head_widths(weights) is not None
 
 

@@ -84,24 +84,53 @@ def split_backbone(backbone: keras.Model, num_blocks: int) -> tuple[keras.Model,
 
 
 def freeze(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Apply a model in inference mode as the frozen part of a student, and return its output."""
+    """Apply a model in inference mode as the frozen part of a student.
+
+    Args:
+        model: A model with one output; its layers are no longer trained.
+        images: A symbolic tensor that fits its input, `[batch, height, width, channels]`.
+
+    Returns:
+        The symbolic output of the model, named `FROZEN_FEATURES`.
+    """
     frozen = keras.Model(model.inputs, model.outputs[0], name=FROZEN)
     frozen.trainable = False
     return layers.Identity(name=FROZEN_FEATURES)(frozen(images, training=False))
 
 
 def frozen_part(student: keras.Model) -> keras.Model | None:
-    """Return the frozen part of a student, from images to frozen features; None if all of it is trained."""
+    """Return the frozen part of a student.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        A model from images `[batch, height, width, channels]` to frozen features; None if all of it is trained.
+    """
     return next((layer for layer in student.layers if layer.name == FROZEN), None)
 
 
 def learning_input(student: keras.Model) -> keras.KerasTensor:
-    """Return the input of the part that is trained: the frozen features, or the images."""
+    """Return the input of the part of a student that is trained.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        The symbolic frozen features; the images if there is no frozen part.
+    """
     return student.inputs[0] if frozen_part(student) is None else student.get_layer(FROZEN_FEATURES).output
 
 
 def learning_part(student: keras.Model) -> keras.Model:
-    """Return the part of a student that is trained, from `learning_input` to `(f, g)`, with shared weights."""
+    """Return the part of a student that is trained, with shared weights.
+
+    Args:
+        student: A functional model from images to `(f, g)`.
+
+    Returns:
+        A model from `learning_input` to `(f, g)`; the student itself if there is no frozen part.
+    """
     if frozen_part(student) is None:
         return student
     return keras.Model(learning_input(student), student.outputs, name="learning")
@@ -131,7 +160,14 @@ def add_lora(backbone: keras.Model, rank: int) -> None:
 
 
 def merge_lora(model: keras.Model) -> keras.Model:
-    """Return a copy of a model with each low-rank product added to its kernel; without any, the model itself."""
+    """Add each low-rank product of a model to its kernel.
+
+    Args:
+        model: A functional model, such as a student whose backbone `add_lora` has changed.
+
+    Returns:
+        A copy with plain layers and the same outputs; the model itself if it has no such product.
+    """
     if not any(_has_lora(layer) for layer in _leaves(model)):
         return model
 

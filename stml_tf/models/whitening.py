@@ -207,6 +207,14 @@ def views_found(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def embedding_of(whitening: Whitening, features: np.ndarray) -> np.ndarray:
-    """Whiten features `[rows, channels]` and L2-normalise them; returns `[rows, dim]` float32."""
+    """Whiten features and L2-normalise them.
+
+    Args:
+        whitening: What was fitted to features of the same network.
+        features: `[rows, channels]`, any finite range.
+
+    Returns:
+        `[rows, dim]` float32, in which a row of zeros stays zero.
+    """
     whitened = whitening(features)
     return whitened / np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-12)

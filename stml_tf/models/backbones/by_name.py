@@ -76,7 +76,14 @@ def load_weights_file(model: keras.Model, path: str, *, owner: str) -> None:
 
 
 def require_own_network(name: str) -> None:
-    """Raise a `UserError` if PyTorch weights cannot be read for the backbone of this name."""
+    """Require a backbone that PyTorch weights can be read for.
+
+    Args:
+        name: The recipe's `model.backbone`.
+
+    Raises:
+        UserError: If there is no reader for it.
+    """
     known = [own for own, entry in registry.backbones.items() if entry.reads_pytorch]
     if name not in known:
         raise UserError(

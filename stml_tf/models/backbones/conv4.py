@@ -28,5 +28,12 @@ def build_conv4() -> keras.Model:
 
 
 def preprocess_conv4(images: Tensor) -> Tensor:
-    """Scale images `[..., height, width, 3]` from 0 to 255 to the range -1 to 1."""
+    """Scale images to the range that the backbone expects.
+
+    Args:
+        images: `[..., height, width, 3]` float32, RGB, 0 to 255.
+
+    Returns:
+        The same shape, -1 to 1.
+    """
     return images / 127.5 - 1.0

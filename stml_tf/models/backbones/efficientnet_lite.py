@@ -42,7 +42,14 @@ def build_efficientnet_lite0() -> keras.Model:
 
 
 def preprocess_efficientnet_lite(images: Tensor) -> Tensor:
-    """Scale RGB images `[..., height, width, 3]` from 0 to 255 to about -1 to 1."""
+    """Scale images to the range that the backbone expects.
+
+    Args:
+        images: `[..., height, width, 3]` float32, RGB, 0 to 255.
+
+    Returns:
+        The same shape, about -1 to 1.
+    """
     return (images - 127.0) / 128.0
 
 

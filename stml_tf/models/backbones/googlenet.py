@@ -51,7 +51,14 @@ def build_googlenet() -> keras.Model:
 
 
 def preprocess_inception(images: Tensor) -> Tensor:
-    """Turn RGB images `[..., height, width, 3]` from 0 to 255 into BGR minus Caffe's mean pixel."""
+    """Subtract Caffe's mean pixel from images, and turn them into BGR.
+
+    Args:
+        images: `[..., height, width, 3]` float32, RGB, 0 to 255.
+
+    Returns:
+        The same shape, BGR, about -128 to 151.
+    """
     return images[..., ::-1] - np.array([104.0, 117.0, 128.0], np.float32)
 
 

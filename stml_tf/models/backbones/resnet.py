@@ -31,7 +31,14 @@ def build_resnet50() -> keras.Model:
 
 
 def preprocess_resnet(images: Tensor) -> Tensor:
-    """Standardise RGB images `[..., height, width, 3]` from 0 to 255 by ImageNet's channel means and deviations."""
+    """Standardise images by ImageNet's channel means and deviations.
+
+    Args:
+        images: `[..., height, width, 3]` float32, RGB, 0 to 255.
+
+    Returns:
+        The same shape, about -2.1 to 2.6.
+    """
     mean, deviation = (np.array(values, np.float32) * 255 for values in (_MEAN, _DEVIATION))
     return (images - mean) / deviation
 

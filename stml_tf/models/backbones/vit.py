@@ -85,12 +85,27 @@ def build_vit(config: ViTConfig, *, features: str = "cls_and_patch_mean", name: 
 
 
 def build_named_vit(name: str, *, features: str = "cls_and_patch_mean") -> keras.Model:
-    """Build the vision transformer with a name in `VIT_CONFIGS`; see `build_vit`."""
+    """Build a vision transformer by its name.
+
+    Args:
+        name: A key of `VIT_CONFIGS`.
+        features: See `build_vit`.
+
+    Returns:
+        What `build_vit` returns.
+    """
     return build_vit(VIT_CONFIGS[name], features=features, name=name)
 
 
 def preprocess_vit(images: Tensor) -> Tensor:
-    """Standardise RGB images `[..., height, width, 3]` from 0 to 255 by ImageNet's channel means and deviations."""
+    """Standardise images by ImageNet's channel means and deviations.
+
+    Args:
+        images: `[..., height, width, 3]` float32, RGB, 0 to 255.
+
+    Returns:
+        The same shape, about -2.1 to 2.6.
+    """
     return preprocess_resnet(images)
 
 

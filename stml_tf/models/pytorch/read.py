@@ -22,7 +22,11 @@ _WRAPPERS = ("model_state_dict", "state_dict", "teacher", "model")
 
 
 def is_pytorch_checkpoint(source: str | Path) -> bool:
-    """Return whether a name looks like something that `read_pytorch_checkpoint` takes."""
+    """Return whether a name looks like something that `read_pytorch_checkpoint` takes; nothing is read.
+
+    Args:
+        source: A path, which need not exist, or the name of a package of weights.
+    """
     return str(source) in registry.weights_packages or str(source).endswith(ENDINGS) or Path(source).is_dir()
 
 
@@ -66,6 +70,12 @@ def plain_name(key: str) -> str:
 
     That is the prefixes `module.` (several GPUs), `model.` and `features.` (the authors' wrappers), the letters of
     GoogLeNet's branches, and the underscores at the beginning of EfficientNet's modules.
+
+    Args:
+        key: A key of a state dict, such as "module.layer1.0.conv1.weight".
+
+    Returns:
+        The plain name, such as "layer1.0.conv1.weight".
     """
     key = re.sub(r"^((module|model|features)\.)+", "", key)
     key = re.sub(r"^(inception_\d[a-e])\.[abcd]\.", r"\1.", key)
