@@ -22,7 +22,7 @@ class SelfTaughtSimilarity(NamedTuple):
 
 
 def self_taught_similarity(
-    teacher_embeddings: Tensor, image_ids: Tensor, *, num_neighbors: int, sigma: float
+    teacher_embeddings: Tensor, image_ids: Tensor, *, num_neighbors: int, sigma: float, contextual_weight: float = 0.5
 ) -> SelfTaughtSimilarity:
     """Predict how likely each pair of rows is of the same class.
 
@@ -31,13 +31,16 @@ def self_taught_similarity(
         image_ids: `[batch]` integers; rows with the same id are views of one image.
         num_neighbors: Size of a row's neighbourhood in rows, including the row: neighbours per image times views.
         sigma: Bandwidth of the Gaussian on squared distances; smaller is stricter.
+        contextual_weight: Weight of the contextual similarity in the combined one, in [0, 1]; the pairwise similarity
+            has the rest. The paper has one half.
 
     Returns:
-        The pairwise similarity, the contextual similarity and their mean, each `[batch, batch]` float32 in [0, 1] and
-        symmetric.
+        The pairwise similarity, the contextual similarity and their weighted mean, each `[batch, batch]` float32 in
+        [0, 1] and symmetric.
 
     Raises:
-        UserError: If `num_neighbors` is below 1 or above the batch, or `sigma` is not positive.
+        UserError: If `num_neighbors` is below 1 or above the batch, `sigma` is not positive, or
+            `contextual_weight` is outside [0, 1].
     """
     batch = teacher_embeddings.shape[0]
     if num_neighbors < 1 or (batch is not None and num_neighbors > batch):
@@ -47,10 +50,13 @@ def self_taught_similarity(
         )
     if not sigma > 0:
         raise UserError(f"sigma={sigma} must be positive.")
+    if not 0 <= contextual_weight <= 1:
+        raise UserError(f"contextual_weight={contextual_weight} must be from 0 to 1.")
     teacher_embeddings = ops.stop_gradient(ops.cast(teacher_embeddings, "float32"))
     pairwise = pairwise_similarity(teacher_embeddings, sigma=sigma)
     contextual = contextual_similarity(pairwise, image_ids, num_neighbors=num_neighbors)
-    return SelfTaughtSimilarity(pairwise, contextual, (pairwise + contextual) / 2.0)
+    combined = (1.0 - contextual_weight) * pairwise + contextual_weight * contextual
+    return SelfTaughtSimilarity(pairwise, contextual, combined)
 
 
 def pairwise_similarity(embeddings: Tensor, *, sigma: float) -> Tensor:

@@ -64,6 +64,7 @@ class SelfTaughtModel(StudentTeacherModel):
             paper's k.
         sigma: Bandwidth of the pairwise similarity.
         delta: Margin of the relaxed contrastive loss.
+        contextual_weight: Weight of the contextual similarity in the pseudo labels, in [0, 1].
         momentum: Share of the teacher's weights that each step keeps, in [0, 1).
         teacher_start: "student" or "independent"; see `build_teacher`.
         teacher_center: Whether to subtract the batch mean from the teacher's embeddings before they are compared. The
@@ -86,6 +87,7 @@ class SelfTaughtModel(StudentTeacherModel):
         num_neighbors: int = 5,
         sigma: float = 3.0,
         delta: float = 1.0,
+        contextual_weight: float = 0.5,
         momentum: float = 0.999,
         teacher_start: str = "student",
         teacher_center: bool = False,
@@ -102,6 +104,7 @@ class SelfTaughtModel(StudentTeacherModel):
         self.num_neighbors = num_neighbors
         self.sigma = sigma
         self.delta = delta
+        self.contextual_weight = contextual_weight
         self.teacher_center = teacher_center
         self.teacher_update = teacher_update
         self.accumulate = accumulate
@@ -157,6 +160,7 @@ class SelfTaughtModel(StudentTeacherModel):
             "num_neighbors": self.num_neighbors,
             "sigma": self.sigma,
             "delta": self.delta,
+            "contextual_weight": self.contextual_weight,
             "teacher_start": self.teacher_start,
             "teacher_center": self.teacher_center,
             "teacher_update": self.teacher_update,
@@ -179,7 +183,11 @@ class SelfTaughtModel(StudentTeacherModel):
         if self.teacher_center:
             embeddings = embeddings - ops.mean(embeddings, axis=0, keepdims=True)
         return self_taught_similarity(
-            embeddings, image_ids, num_neighbors=self.num_neighbors * num_views, sigma=self.sigma
+            embeddings,
+            image_ids,
+            num_neighbors=self.num_neighbors * num_views,
+            sigma=self.sigma,
+            contextual_weight=self.contextual_weight,
         )
 
     def _self_taught_losses(self, f: Tensor, g: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:

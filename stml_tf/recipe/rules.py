@@ -14,6 +14,8 @@ from stml_tf.recipe.sections import (
     Batch,
     Evaluation,
     Loss,
+    Model,
+    Optimizer,
     Sampling,
     Schedule,
     Section,
@@ -30,7 +32,7 @@ MAX_STEP_BYTES = 64 * 2**30  # of the views alone, as float32
 _SECTIONS_OF_SOME_METHODS = {"loss": Loss, "teacher": Teacher, "baseline": Baseline, "supervision": Supervision}
 _KEYS_OF_SOME_METHODS = (
     *(f"{name}.{key}" for name, section in _SECTIONS_OF_SOME_METHODS.items() for key in section.model_fields),
-    *("model.teacher_dim", "model.head", "sampling.coverage", "training.accumulate"),
+    *("model.teacher_dim", "model.head", "model.rewhiten", "sampling.coverage", "training.accumulate"),
 )
 
 
@@ -55,6 +57,24 @@ def method_option_conflicts(method: Method, options: Mapping[str, Any]) -> Itera
         if name not in allowed:
             among = ", ".join(sorted(allowed)) or f"none, as {method.name} has no options"
             yield f"method_options.{name}: unknown key; allowed: {among}{did_you_mean(name, allowed)}"
+
+
+def rewhitening_conflicts(
+    method: Method, model: Model, optimizer: Optimizer, *, starts_whitened: bool
+) -> Iterator[str]:
+    """Yield a rewhitening of heads that do not start whitened, or that learn something else."""
+    if model.rewhiten is None or not (method.trains and method.reads_key("model.rewhiten")):
+        return
+    if not starts_whitened:
+        yield (
+            f"model.rewhiten: {model.rewhiten} given; allowed: null where the heads start at random; give "
+            'model.weights, or set model.head to "whitened"'
+        )
+    if optimizer.head_learning_rate != 0:
+        yield (
+            f"optimizer.head_learning_rate: {json.dumps(optimizer.head_learning_rate)} given; allowed: 0 with "
+            "model.rewhiten, which replaces after each epoch what the heads have learned"
+        )
 
 
 def two_view_conflicts(method: Method, sampling: Sampling, views: Views) -> Iterator[str]:

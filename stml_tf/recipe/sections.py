@@ -155,6 +155,11 @@ class Model(Section):
         description="How the two heads start: as the PCA whitening of the training images' features, so that "
         "nothing of a pretrained network is lost, or orthogonal at random; null: whitened where there are weights.",
     )
+    rewhiten: UpTo1 | None = Field(
+        None,
+        description="Power of the whitening of the training images' features to which both heads are fitted again "
+        "after each epoch, from 0, which only rotates, to 1, which whitens fully; null: never.",
+    )
     trainable: Trainable = Field(
         "all",
         description='Part of the backbone that is trained along with the heads: "all"; "heads" for none; a number '
@@ -215,6 +220,11 @@ class Loss(Section):
     sigma: Positive = Field(3.0, description="Width of the kernel that turns teacher distances into similarity.")
     delta: Positive = Field(
         1.0, description="Margin: the relative distance beyond which dissimilar images do not repel."
+    )
+    contextual_weight: UpTo1 = Field(
+        0.5,
+        description="Weight of the contextual similarity in the pseudo labels; the pairwise similarity has the rest. "
+        "The paper has one half.",
     )
 
 

@@ -122,6 +122,7 @@ _SELF_TAUGHT_READS = {
     "num_neighbors": "sampling.num_neighbors",
     "sigma": "loss.sigma",
     "delta": "loss.delta",
+    "contextual_weight": "loss.contextual_weight",
     "momentum": "teacher.momentum",
     "teacher_start": "teacher.start",
     "teacher_center": "teacher.center",
@@ -137,8 +138,9 @@ _SELF_TAUGHT_LOGS = {
     "loss": ("relaxed_contrastive", "self_distillation"),
     "pseudo_labels": ("positive_share", "agreement"),
 }
+_HEADS = ("model.head", "model.rewhiten")
 # The same recipe serves self_taught, supervised and semi_supervised, so that they can be compared.
-_SELF_TAUGHT = {**STUDENTS["heads"], "also_reads": ("model.head", "sampling.coverage", "supervision")}
+_SELF_TAUGHT = {**STUDENTS["heads"], "also_reads": (*_HEADS, "sampling.coverage", "supervision")}
 
 # By name in lower case. Wrappers of other optimizers, which have no learning rate of their own, are left out.
 _KERAS_OPTIMIZERS = (
@@ -222,7 +224,7 @@ methods = Register(
             "whiten",
             "stml_tf.methods.self_taught:SelfTaughtModel",
             # As for self_taught: settings for training are ignored, not refused.
-            also_reads=("model.head", "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
+            also_reads=(*_HEADS, "loss", "teacher", "sampling.coverage", "training.accumulate", "supervision"),
             trains=False,
             **STUDENTS["heads"],
         ),

@@ -115,7 +115,7 @@ def register_method(
             reads=reads,
             also_reads=(
                 "sampling.coverage",
-                *(("model.head",) if student == "heads" else ()),
+                *(("model.head", "model.rewhiten") if student == "heads" else ()),
                 *(("supervision",) if learns_from != "images" else ()),
             ),
             logs=logs,

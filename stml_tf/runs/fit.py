@@ -151,6 +151,7 @@ def _in_order(
         SpeedCallback(images_per_batch=run.data.batches.batch_size),  # before everything that takes time
         StopOnNonFinite(),  # a run that has diverged must not be measured, shown or kept
         run.neighbors,  # before anything asks which batches the epoch has
+        *([run.rewhiten] if run.rewhiten else []),  # changes the network that the next ones measure and keep
         MeasureCallback(partial(measure_epoch, run, student)),  # adds to the logs that the next ones read
         *([health] if health else []),  # likewise
         *shown,

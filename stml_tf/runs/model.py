@@ -69,7 +69,7 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
 
 
 def _build_student(method: Method, recipe: Recipe) -> keras.Model:
-    network = {key: value for key, value in recipe.model.model_dump().items() if key not in ("teacher_dim", "head")}
+    network = recipe.model.model_dump(exclude={"teacher_dim", "head", "rewhiten"})
     # On a single device the two kinds of BatchNorm only round differently, and the plain one is faster.
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     network["synchronize_batch_norm"] = several and network["synchronize_batch_norm"]

@@ -23,13 +23,15 @@ from stml_tf.distribution.devices import strategy_for
 from stml_tf.distribution.workers import is_chief
 from stml_tf.dry_run import trial
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
+from stml_tf.fitting.rewhitening import FeaturesOfStep, RewhitenCallback, apply_head
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
+from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD
 from stml_tf.monitoring import Display, describe_run, say, where_listed
 from stml_tf.monitoring.trackers import TRACKERS
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.barriers import wait_until_all_have_read_the_same
-from stml_tf.runs.embed import AUXILIARY, embed_images, student_network
+from stml_tf.runs.embed import AUXILIARY, embed_images, feature_network, student_network
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.model import build_model
 from stml_tf.runs.open_data import listing_all, open_data
@@ -50,6 +52,7 @@ class Run:
         strategy: The devices to run on.
         model: The compiled model.
         neighbors: The callback that draws the batches of each epoch.
+        rewhiten: The callback that fits the heads again after each epoch; None if the recipe has none.
         console: Where to print.
         display: Shows what it is doing.
     """
@@ -62,6 +65,7 @@ class Run:
     strategy: tf.distribute.Strategy
     model: StudentTeacherModel
     neighbors: NeighborBatchesCallback
+    rewhiten: RewhitenCallback | None
     console: Console
     display: Display
 
@@ -166,6 +170,7 @@ def prepare(
         recipe=recipe.model_dump(),
         images=[seen, [bad.index for bad in unreadable]],
     )
+    rewhiten = _rewhiten(recipe, data, model, strategy, display) if recipe.model.rewhiten is not None else None
     return Run(
         recipe=recipe,
         folder=folder,
@@ -174,7 +179,8 @@ def prepare(
         num_queries=num_queries,
         strategy=strategy,
         model=model,
-        neighbors=_neighbors(recipe, data, model, strategy, display),
+        neighbors=_neighbors(recipe, data, model, strategy, display, rewhiten),
+        rewhiten=rewhiten,
         console=console,
         display=display,
     )
@@ -220,12 +226,34 @@ def _strategy(recipe: Recipe) -> tf.distribute.Strategy:
     )
 
 
-def _neighbors(
+def _rewhiten(
     recipe: Recipe, data: TrainingData, model: StudentTeacherModel, strategy: tf.distribute.Strategy, display: Display
+) -> RewhitenCallback:
+    network = feature_network(model.student, strategy)
+
+    def compute() -> np.ndarray:
+        with display.doing("embedding images to whiten their features", len(data.searched)) as work:
+            return embed_images(recipe, network, data.searched, normalize=False, on_progress=work)
+
+    features = FeaturesOfStep(compute, lambda: int(model.optimizer.iterations))
+    heads = [model.student.get_layer(EMBEDDING_HEAD)]
+    heads += [network.get_layer(AUXILIARY_HEAD) for network in (model.student, model.teacher)]
+    return RewhitenCallback(features, heads, power=recipe.model.rewhiten)
+
+
+def _neighbors(
+    recipe: Recipe,
+    data: TrainingData,
+    model: StudentTeacherModel,
+    strategy: tf.distribute.Strategy,
+    display: Display,
+    rewhiten: RewhitenCallback | None,
 ) -> NeighborBatchesCallback:
     network = student_network(model.student, AUXILIARY, strategy)
 
     def embed() -> np.ndarray:
+        if rewhiten:  # its features serve here as well, always: a resumed run must find the same neighbours
+            return apply_head(model.student.get_layer(AUXILIARY_HEAD), rewhiten.features())
         with display.doing("embedding images to find their neighbours", len(data.searched)) as work:
             return embed_images(recipe, network, data.searched, normalize=False, on_progress=work)
 

@@ -27,9 +27,10 @@ def test_similarity_equals_the_authors(golden, name):
     views=st.integers(1, 3),
     neighbors=st.integers(1, 30),
     sigma=st.floats(0.1, 5.0),
+    weight=st.floats(0, 1),
     seed=st.integers(0, 1000),
 )
-def test_similarity_equals_the_slow_form(images, views, neighbors, sigma, seed):
+def test_similarity_equals_the_slow_form(images, views, neighbors, sigma, weight, seed):
     random = np.random.default_rng(seed)
     rows = images * views
     num_neighbors = min(neighbors, rows)
@@ -40,7 +41,11 @@ def test_similarity_equals_the_slow_form(images, views, neighbors, sigma, seed):
     np.testing.assert_allclose(similarity.pairwise, pairwise, rtol=2e-5, atol=1e-6)
     contextual = slow_forms.contextual_similarity(pairwise, image_ids, num_neighbors)
     np.testing.assert_allclose(similarity.contextual, contextual, rtol=1e-5, atol=1e-6)
-    for each in similarity:
+    weighted = self_taught_similarity(
+        teacher, image_ids, num_neighbors=num_neighbors, sigma=sigma, contextual_weight=weight
+    )
+    np.testing.assert_allclose(weighted.combined, (1 - weight) * pairwise + weight * contextual, rtol=2e-5, atol=2e-6)
+    for each in (*similarity, weighted.combined):
         each = np.asarray(each)
         assert each.min() >= 0 and each.max() <= 1
         # A matrix product's blocks may round (i, j) and (j, i) apart by one unit in the last place.
@@ -100,6 +105,12 @@ def test_a_batch_of_unknown_size_works_in_a_graph(random):
 def test_a_neighborhood_that_does_not_fit_is_refused(num_neighbors):
     with pytest.raises(ValueError, match=f"num_neighbors={num_neighbors} must be between 1 and the 8 rows"):
         self_taught_similarity(np.ones((8, 4)), np.arange(8), num_neighbors=num_neighbors, sigma=1.0)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1])
+def test_a_weight_outside_0_to_1_is_refused(weight):
+    with pytest.raises(ValueError, match=f"contextual_weight={weight} must be from 0 to 1"):
+        self_taught_similarity(np.ones((8, 4)), np.arange(8), num_neighbors=2, sigma=1.0, contextual_weight=weight)
 
 
 def test_a_sigma_of_zero_is_refused():

@@ -51,7 +51,8 @@ def test_a_vit(tmp_path):
     weights.touch()
     recipe = choose(2544, 40, backbone="vit_small_14_dinov2", weights=str(weights))
     assert (recipe.views.size, recipe.model.embedding_dim, recipe.model.teacher_dim) == (112, 384, 384)
-    assert recipe.model.trainable == 4
+    assert recipe.model.trainable == 6
+    assert recipe.optimizer.learning_rate == 4e-5
     assert not recipe.model.freeze_batch_norm
     with pytest.raises(UserError, match=r"vit_small_16 learns little .*: give --weights"):
         choose(backbone="vit_small_16")
@@ -77,7 +78,7 @@ def test_size(shorter_side, size):
 
 @pytest.mark.parametrize(
     ("num_images", "num_neighbors", "batch", "epochs"),
-    [(20, 2, 4, 25), (45, 4, 8, 25), (100, 5, 25, 30), (240, 5, 60, 30), (2544, 5, 60, 3), (100_000, 5, 60, 3)],
+    [(20, 2, 4, 30), (45, 4, 8, 30), (100, 5, 25, 30), (240, 5, 60, 30), (2544, 5, 60, 5), (100_000, 5, 60, 3)],
 )
 def test_numbers(num_images, num_neighbors, batch, epochs):
     recipe = choose(num_images)
@@ -88,8 +89,9 @@ def test_numbers(num_images, num_neighbors, batch, epochs):
 
 def test_from_scratch_more_steps_are_taken_and_the_heads_learn():
     scratch, pretrained = choose(backbone="conv4"), choose(backbone="MobileNetV2")
-    assert (scratch.training.epochs, pretrained.training.epochs) == (8, 3)
+    assert (scratch.training.epochs, pretrained.training.epochs) == (8, 5)
     assert (scratch.optimizer.head_learning_rate, pretrained.optimizer.head_learning_rate) == (None, 0)
+    assert (scratch.model.rewhiten, pretrained.model.rewhiten) == (None, 0.5)
 
 
 @given(

@@ -157,6 +157,12 @@ def test_a_byte_order_mark_is_fine(recipe_file):
             (f"model.trainable={value}", f'model.trainable: {value} given; allowed: "all", "heads", a whole number of ')
             for value in ("0", '"head"', "true", '{"lora": 0}', '{"rank": 4}')
         ),
+        ("model.rewhiten=1.5", "model.rewhiten: 1.5 given; allowed: a number >= 0 and <= 1"),
+        ("loss.contextual_weight=-1", "loss.contextual_weight: -1 given; allowed: a number >= 0 and <= 1"),
+        (
+            'model={"backbone":"conv4","head":"whitened","rewhiten":0.5}',
+            "optimizer.head_learning_rate: null given; allowed: 0 with model.rewhiten, which replaces after each epoch",
+        ),
         ("optimizer.layer_decay=1.5", "optimizer.layer_decay: 1.5 given; allowed: a number > 0 and <= 1"),
         ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
@@ -208,6 +214,7 @@ def test_a_baseline_needs_its_name_and_images_alone(recipe_file, method):
             "sampling.num_neighbors: 5 given; allowed: 1, as moco is trained on images",
         ),
         ("byol", "views.num_views=3", "views.num_views: 3 given; allowed: 2, as byol shows one view to the student"),
+        ("moco", "model.rewhiten=0.5", "model.rewhiten: 0.5 given; allowed: leave it out, as moco does not read it"),
         ("moco", "loss.sigma=0.3", "loss.sigma: 0.3 given; allowed: leave it out, as moco does not read it"),
         ("moco", "teacher.center=true", "teacher.center: true given; allowed: leave it out, as moco does not read it"),
         ("moco", "model.teacher_dim=7", "model.teacher_dim: 7 given; allowed: leave it out, as moco does not read it"),
@@ -375,7 +382,7 @@ def test_missing_keys_are_named(tmp_path):
         "  views: missing; allowed: an object with num_views, size, crop_scale, crop_ratio, rotation, shift, flip, "
         "brightness, contrast, saturation, hue, greyscale, blur\n"
         "  model: missing; allowed: an object with backbone, weights, embedding_dim, teacher_dim, head, "
-        "trainable, freeze_batch_norm, synchronize_batch_norm"
+        "rewhiten, trainable, freeze_batch_norm, synchronize_batch_norm"
     )
 
 
