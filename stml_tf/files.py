@@ -126,6 +126,11 @@ def work_folder(beside: Path) -> Iterator[Path]:
         folder, lock = _locked_work_folder(parent)
         try:
             yield folder
+        except OSError as error:
+            # A full disk names no file, or one in the work folder, which tells nobody which disk it is.
+            if error.errno is not None and str(error.filename or folder).startswith(str(folder)):
+                error.filename = str(beside)
+            raise
         finally:
             lock.release()
             shutil.rmtree(folder, ignore_errors=True)

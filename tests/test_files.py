@@ -56,6 +56,10 @@ def test_a_full_disk_is_an_error_with_a_number_and_leaves_the_old_file(tmp_path)
         with at_most(10_000), pytest.raises(OSError) as raised, files.write_file(target) as stream:
             write(stream, np.zeros(100_000))
         assert raised.value.errno == errno.EFBIG
+        assert raised.value.filename == str(target), "which disk is full"
+    with at_most(10_000), pytest.raises(OSError) as raised, files.work_folder(tmp_path / "run") as work:
+        files.write_bytes(work / "run" / "deep.bin", bytes(100_000))
+    assert raised.value.filename == str(tmp_path / "run")
     assert np.load(target).tolist() == [0, 1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 

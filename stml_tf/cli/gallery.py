@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ANY_PATH = click.Path(path_type=Path)
 model_argument = click.argument("model", type=ANY_PATH)
-images_argument = click.argument("images", type=ANY_PATH)
+images_argument = click.argument("images", nargs=-1, required=True, type=ANY_PATH)
 gallery_argument = click.argument("gallery", type=ANY_PATH)
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace what this command wrote earlier; nothing else is ever replaced."
@@ -35,8 +35,8 @@ model_option = click.option(
 @click.option("-o", "--out", required=True, type=ANY_PATH, help="File to write: .npz, or .parquet.")
 @overwrite_option
 @verbose_option
-def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) -> None:
-    """Embed IMAGES, a folder or a text file that lists paths, with the SavedModel MODEL into one file.
+def embed(model: Path, images: tuple[Path, ...], out: Path, overwrite: bool, verbose: bool) -> None:
+    """Embed IMAGES (folders, text files that list paths, or images) with the SavedModel MODEL into one file.
 
     An interrupted run continues where it stopped.
     """
@@ -71,8 +71,10 @@ def embed(model: Path, images: Path, out: Path, overwrite: bool, verbose: bool) 
 )
 @overwrite_option
 @verbose_option
-def index(model: Path, images: Path, gallery: Path, kind: str, overwrite: bool, verbose: bool) -> None:
-    """Make a gallery to search of IMAGES, a folder or a text file that lists paths, with the SavedModel MODEL.
+def index(model: Path, images: tuple[Path, ...], gallery: Path, kind: str, overwrite: bool, verbose: bool) -> None:
+    """Make a gallery to search of IMAGES with the SavedModel MODEL.
+
+    IMAGES are folders, text files that list paths, or images.
 
     An interrupted run continues where it stopped. A gallery that is replaced answers until the new one is ready.
     """
@@ -98,8 +100,8 @@ def index(model: Path, images: Path, gallery: Path, kind: str, overwrite: bool, 
 @images_argument
 @model_option
 @verbose_option
-def add(gallery: Path, images: Path, model: Path | None, verbose: bool) -> None:
-    """Add IMAGES, a folder, a text file that lists paths or an image, to GALLERY.
+def add(gallery: Path, images: tuple[Path, ...], model: Path | None, verbose: bool) -> None:
+    """Add IMAGES (folders, text files that list paths, or images) to GALLERY.
 
     Images that it already holds are embedded again if they have changed, and skipped if not.
     """
@@ -117,10 +119,10 @@ def add(gallery: Path, images: Path, model: Path | None, verbose: bool) -> None:
 
 @click.command()
 @gallery_argument
-@click.argument("images", required=False, type=ANY_PATH)
+@click.argument("images", nargs=-1, type=ANY_PATH)
 @model_option
 @verbose_option
-def update(gallery: Path, images: Path | None, model: Path | None, verbose: bool) -> None:
+def update(gallery: Path, images: tuple[Path, ...], model: Path | None, verbose: bool) -> None:
     """Bring GALLERY up to date with the disk.
 
     New images are added, changed ones embedded again, missing ones dropped, and moved ones followed. New and moved
@@ -132,7 +134,7 @@ def update(gallery: Path, images: Path | None, model: Path | None, verbose: bool
         opened = Gallery.load(gallery, model=model)
         load_tensorflow()
         with progress("embedding") as on_progress:
-            changes = opened.update(images, on_progress=on_progress)
+            changes = opened.update(images or None, on_progress=on_progress)
         _tell_changes(opened, gallery, changes)
 
 

@@ -134,7 +134,7 @@ class Checkpoints:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"Could not write checkpoint {target}: {error}. Earlier checkpoints are untouched; "
+                f"Could not write checkpoint {target}: {error.strerror or error}. Earlier checkpoints are untouched; "
                 "free disk space or choose another folder, then resume.",
             ) from error
         self._damage[target] = None

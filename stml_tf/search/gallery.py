@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -20,7 +20,7 @@ from stml_tf.search.embedding_run import EmbeddedPieces, Progress, embedding_run
 from stml_tf.search.gallery_model import GalleryModel
 from stml_tf.search.generation import Generation
 from stml_tf.search.image_facts import Plan, Stale, find_stale, plan_changes, require_some
-from stml_tf.search.image_list import absolute, list_images
+from stml_tf.search.image_list import absolute, identity, list_images
 from stml_tf.search.manifest import Kind, Manifest, Model, read_manifest
 from stml_tf.search.match import Match
 from stml_tf.search.store import UNREADABLE, GalleryStore, blocks_of, no_facts
@@ -367,10 +367,10 @@ class Gallery:
         if images is None:
             given = [Path(source) for source in self.manifest.sources]
             for source in given:
-                if not source.exists():
+                if not _is_there(source):
                     raise UserError(
-                        f"{source}, which {self.folder} was made from, is gone: is its disk there? If it moved, say "
-                        f"where it is now: stml-tf update {self.folder} IMAGES"
+                        f"{source}, which {self.folder} was made from, is {'empty' if source.exists() else 'gone'}: is "
+                        f"its disk there? If it moved, say where it is now: stml-tf update {self.folder} IMAGES"
                     )
         else:
             given = [images] if isinstance(images, Path | str) else list(images)
@@ -381,7 +381,8 @@ class Gallery:
         """Take images out of the gallery; their files are not touched, and need not exist any more.
 
         Args:
-            images: Paths of images, or of folders, which stand for all images below them.
+            images: Paths of images, or of folders, which stand for all images below them. An image goes by any of its
+                names: those of links, too.
 
         Returns:
             How many images were taken out.
@@ -395,9 +396,7 @@ class Gallery:
             positions = {path: row for row, path in enumerate(old.paths)}
             kept = np.ones(len(old.paths), bool)
             for source in sources:
-                below = source.rstrip(os.sep) + os.sep
-                rows = [positions[source]] if source in positions else []
-                rows = rows or [row for path, row in positions.items() if path.startswith(below)]
+                rows = _rows_of(source, positions)
                 if not rows:
                     raise UserError(f"the gallery {self.folder} holds no image {source}, and none below it")
                 kept[rows] = False
@@ -426,7 +425,7 @@ class Gallery:
             plan = plan_changes(old.paths, old.facts, listed, all_rows=drop)
             require_some(plan, self.folder)
             removed = sorted(out - (set() if drop else set(map(str, listed))))
-            sources = [*dict.fromkeys([*(each for each in old.manifest.sources if Path(each).exists()), *sources])]
+            sources = [*dict.fromkeys([*(each for each in old.manifest.sources if _is_there(Path(each))), *sources])]
             to_embed = [*plan.changed, *plan.new]
             if not to_embed:
                 self._apply(old, plan, None, sources, removed)
@@ -531,6 +530,23 @@ def _nearest(generation: Generation, queries: np.ndarray, k: int) -> tuple[np.nd
     if index is None:
         return nearest_neighbors(queries, generation.embeddings, k=k)
     return index.search(queries, k=k)
+
+
+def _rows_of(source: str, positions: Mapping[str, int]) -> list[int]:
+    """Find the rows of an image, or of all images below a folder, under whatever name it is given."""
+    for name in (source, os.path.realpath(source)):
+        if name in positions:
+            return [positions[name]]
+        below = name.rstrip(os.sep) + os.sep
+        if rows := [row for path, row in positions.items() if path.startswith(below)]:
+            return rows
+    file = identity(source)
+    return [row for path, row in positions.items() if file is not None and identity(path) == file]
+
+
+def _is_there(source: Path) -> bool:
+    """Whether a source is there. An empty folder is where a disk may be missing."""
+    return any(path.is_file() for path in source.rglob("*")) if source.is_dir() else source.exists()
 
 
 def _sources(given: Iterable[Path | str]) -> list[str]:

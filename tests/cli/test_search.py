@@ -129,6 +129,15 @@ def test_add_and_remove(gallery, images, tmp_path):
     assert call("add", gallery, images)[1].startswith("2 added: 10 images in the gallery")
 
 
+def test_a_pattern_of_the_shell_names_several_images(model, images, tmp_path):
+    gallery, three = tmp_path / "g", [images / f"{number}.png" for number in range(3)]
+    assert call("index", model, *three, "-o", gallery) == (0, f"3 images in the gallery {gallery}\n")
+    assert call("add", gallery, images / "3.png", images / "4.png")[1].startswith("2 added: 5 images")
+    assert call("update", gallery, images / "5.png", images / "6.png")[1].startswith("2 added: 7 images")
+    out = tmp_path / "e.npz"
+    assert call("embed", model, *three, "-o", out) == (0, f"3 images embedded in {out}\n")
+
+
 def test_approximate_kinds_say_what_they_find(model, images, tmp_path):
     status, output = call("index", model, images, "-o", tmp_path / "g", "--kind", "hnsw")
     assert status == 0

@@ -1,6 +1,7 @@
 """What `update` does, on galleries of real files."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,9 +103,31 @@ def test_a_gallery_is_not_emptied(gallery, photographs):
         gallery.update()
     for image in photographs.rglob("*.png"):
         image.unlink()
-    with pytest.raises(ValueError, match="no images in"):
+    with pytest.raises(UserError, match=r"photographs, which .*gallery was made from, is empty: is its disk there"):
         gallery.update()
     assert len(Gallery.load(gallery.folder)) == 12
+
+
+def test_a_source_that_was_emptied_is_left_behind_once_it_is_said_what_is_left(toy_model, photographs, tmp_path):
+    a, b = photographs / "a", photographs / "b"
+    gallery = Gallery.build(toy_model, [a, b], tmp_path / "gallery")
+    for image in b.iterdir():
+        image.unlink()
+    with pytest.raises(UserError, match=r"photographs/b, which .* was made from, is empty: is its disk there"):
+        gallery.update()
+    assert gallery.update(a) == Changes(dropped=6)
+    assert gallery.update() == Changes()
+    assert gallery.manifest.sources == [str(a)]
+
+
+def test_an_image_is_removed_under_any_of_its_names(gallery, photographs, tmp_path):
+    (tmp_path / "linked").symlink_to(photographs)
+    (tmp_path / "soft.png").symlink_to(photographs / "a" / "00.png")
+    os.link(photographs / "a" / "02.png", tmp_path / "hard.png")
+    assert gallery.remove([tmp_path / "soft.png", tmp_path / "hard.png", tmp_path / "linked" / "b"]) == 8
+    assert [Path(path).name for path in gallery.paths] == ["04.png", "06.png", "08.png", "10.png"]
+    with pytest.raises(UserError, match=r"holds no image .*soft\.png, and none below it"):
+        gallery.remove(tmp_path / "soft.png")
 
 
 def test_paths_of_which_nothing_is_known_are_left_alone(tmp_path, toy_model, photographs):
