@@ -1,4 +1,4 @@
-"""Benchmarks run when they are asked for by `-m benchmark`, and write what they found into README.md beside them."""
+"""Benchmarks run when they are asked for by `-m benchmark`; each file writes its table into README.md beside it."""
 
 import datetime
 import importlib.metadata
@@ -13,20 +13,19 @@ from typing import NamedTuple
 import pytest
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
-PACKAGES = ("tensorflow", "keras", "numpy", "faiss-cpu", "torch", "torchvision")
+PACKAGES = ("tensorflow", "keras", "numpy", "faiss-cpu", "torch", "torchvision", "onnxruntime")
 ROUNDS = 3
 
 
 class Figure(NamedTuple):
-    """Medians in seconds, and the median of the ratios of the rounds; `theirs` is None for a time by itself."""
+    """A row: medians, and the median of the ratios of the rounds, ours to theirs, as they are to be read."""
 
     what: str
-    ours: float
-    reference: str
-    theirs: float | None
-    ratio: float | None
-    reach: str
+    ours: str
+    reference: str = ""
+    theirs: str = ""
+    ratio: str = ""
+    reach: str = ""
 
 
 def pytest_collection_modifyitems(config, items):
@@ -42,17 +41,39 @@ class Benchmarks:
         self.figures: list[Figure] = []
 
     def compare(
-        self, what: str, ours: Callable, reference: str, theirs: Callable, *, reach: str, rounds: int = ROUNDS
+        self,
+        what: str,
+        ours: Callable,
+        reference: str,
+        theirs: Callable,
+        *,
+        reach: str = "",
+        rounds: int = ROUNDS,
+        items: int = 0,
+        unit: str = "images/s",
+        warm: bool = True,
     ) -> None:
-        """Time both in turn, after one call of each that is not counted: what else runs meanwhile meets them alike."""
-        ours(), theirs()
-        pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
-        our, their = (statistics.median(times) for times in zip(*pairs, strict=True))
-        self.figures.append(Figure(what, our, reference, their, statistics.median(a / b for a, b in pairs), reach))
+        """Time both in turn, after a call of each that is not counted: what else runs meanwhile meets them alike.
 
-    def clock(self, what: str, ours: Callable, *, reach: str, rounds: int = ROUNDS) -> None:
+        With `items`, the table shows how many of them are done a second. The ratio is one of times in any case.
+        """
+        if warm:
+            ours(), theirs()
+        pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
+        self.pairs(what, pairs, reference, reach=reach, items=items, unit=unit)
+
+    def pairs(self, what, pairs, reference, *, reach="", items=0, unit="images/s") -> None:
+        """Take the medians of times in seconds, ours and theirs of each round."""
+        shown = [_shown(statistics.median(times), items, unit) for times in zip(*pairs, strict=True)]
+        ratio = statistics.median(a / b for a, b in pairs)
+        self.figures.append(Figure(what, shown[0], reference, shown[1], f"{ratio:.2f}", reach))
+
+    def clock(self, what: str, ours: Callable, *, reach: str = "", rounds: int = ROUNDS) -> None:
         seconds = statistics.median(_seconds(ours) for _ in range(rounds))
-        self.figures.append(Figure(what, seconds, "", None, None, reach))
+        self.figures.append(Figure(what, _shown(seconds), reach=reach))
+
+    def tell(self, what: str, ours: str, *, reach: str = "") -> None:
+        self.figures.append(Figure(what, ours, reach=reach))
 
 
 def _seconds(call: Callable) -> float:
@@ -61,36 +82,43 @@ def _seconds(call: Callable) -> float:
     return time.perf_counter() - begun
 
 
-@pytest.fixture(scope="session")
-def benchmarks():
-    """Collects figures; when all are taken, the table in README.md is written anew."""
+def _shown(seconds: float, items: int = 0, unit: str = "") -> str:
+    if items:
+        rate = items / seconds
+        return f"{rate:,.0f} {unit}" if rate >= 100 else f"{rate:.1f} {unit}"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+
+
+@pytest.fixture(scope="module")
+def benchmarks(request):
+    """Collects the figures of a file; then its table in README.md is written anew."""
     taken = Benchmarks()
     load = os.getloadavg()[0]
     yield taken
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(before + BEGIN + _table(taken.figures, load) + END + after, encoding="utf-8")
+    begin, end = f"<!-- {request.path.stem} -->\n", f"<!-- end of {request.path.stem} -->\n"
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    README.write_text(before + begin + _table(taken.figures, load) + end + after, encoding="utf-8")
 
 
 def _table(figures: list[Figure], load: float) -> str:
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     lines = [
         f"{datetime.date.today()}; {_processor()}, {os.cpu_count()} cores, load {load:.1f} when it began; Python "
         f"{platform.python_version()}, {versions}.",
         "",
-        "| what | ours | reference | its time | ratio | to reach |",
+        "| what | ours | reference | its | ratio | to reach |",
         "|---|---|---|---|---|---|",
+        *(f"| {' | '.join(figure)} |" for figure in figures),
     ]
-    for figure in figures:
-        theirs = "" if figure.theirs is None else _time(figure.theirs)
-        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-        parts = (figure.what, _time(figure.ours), figure.reference, theirs, ratio, figure.reach)
-        lines.append(f"| {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

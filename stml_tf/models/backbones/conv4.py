@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from stml_tf.models.batch_norm import BatchNormalization
 from stml_tf.tensor import Tensor
 
 
@@ -21,7 +22,7 @@ def build_conv4() -> keras.Model:
         x = layers.Conv2D(
             channels, 3, padding="same", use_bias=False, kernel_initializer=initializer, name=f"conv{block}"
         )(x)
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{block}")(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{block}")(x)
         x = layers.ReLU(name=f"relu{block}")(x)
         x = layers.MaxPooling2D(name=f"pool{block}")(x)
     return keras.Model(inputs, x, name="conv4")
