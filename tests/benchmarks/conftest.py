@@ -89,29 +89,37 @@ def _shown(seconds: float, items: int = 0, unit: str = "") -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def benchmarks(request):
-    """Collects the figures of a file; then its table in README.md is written anew."""
+    """Collects the figures of a test, which then replace their rows in the table of its file in README.md."""
     taken = Benchmarks()
     load = os.getloadavg()[0]
     yield taken
     begin, end = f"<!-- {request.path.stem} -->\n", f"<!-- end of {request.path.stem} -->\n"
     before, rest = README.read_text(encoding="utf-8").split(begin)
-    _, after = rest.split(end)
-    README.write_text(before + begin + _table(taken.figures, load) + end + after, encoding="utf-8")
+    table, after = rest.split(end)
+    README.write_text(before + begin + _table(table, taken.figures, load) + end + after, encoding="utf-8")
 
 
-def _table(figures: list[Figure], load: float) -> str:
+def _table(before: str, figures: list[Figure], load: float) -> str:
+    """Write the new rows into the table that is there; rows of tests that did not run stay, with their dates."""
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
+    when = f"{datetime.date.today()}, load {load:.1f}"
+    rows = {_key(line): line for line in before.splitlines()[4:]}
+    rows |= {_key(line): line for line in (f"| {' | '.join(figure)} | {when} |" for figure in figures)}
     lines = [
-        f"{datetime.date.today()}; {_processor()}, {os.cpu_count()} cores, load {load:.1f} when it began; Python "
-        f"{platform.python_version()}, {versions}.",
+        f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}.",
         "",
-        "| what | ours | reference | its | ratio | to reach |",
-        "|---|---|---|---|---|---|",
-        *(f"| {' | '.join(figure)} |" for figure in figures),
+        "| what | ours | reference | its | ratio | to reach | when |",
+        "|---|---|---|---|---|---|---|",
+        *rows.values(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _key(line: str) -> tuple[str, str]:
+    cells = line.split(" | ")
+    return cells[0], cells[2]
 
 
 def _version(name: str) -> str | None:

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from stml_tf import load_recipe
-from stml_tf.data.catalog import Catalog, ImageSet
+from stml_tf.data.catalog import Catalog
 from stml_tf.data.sources.glyphs import load_glyphs
 from stml_tf.evaluation import retrieval_metrics
 from stml_tf.fitting.resumable_fit import fit_from
@@ -48,7 +49,8 @@ def many_glyphs(count):
     grey = drawn.images[..., 0][rows]
     noise = np.random.default_rng(0).integers(0, 8, grey.shape, np.uint8)
     grey = np.where(grey > 127, grey - noise, grey + noise)
-    return ImageSet(np.broadcast_to(grey[..., None], (*grey.shape, 3)), labels=drawn.labels[rows])
+    pixels = np.broadcast_to(grey[..., None], (*grey.shape, 3))
+    return replace(drawn, images=pixels, labels=drawn.labels[rows])
 
 
 def timed(call):

@@ -13,6 +13,10 @@ from torchvision.transforms import functional
 from tests.benchmarks import authors_losses
 
 
+def _channels_first(pixels):
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
 class Student(nn.Module):
     def __init__(self, embedding_dim=128, teacher_dim=512):
         super().__init__()
@@ -34,7 +38,7 @@ class Views(torch.utils.data.Dataset):
     """Two random views of each image, as the recipe draws them; images are decoded already."""
 
     def __init__(self, images, size):
-        self.images = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+        self.images = [_channels_first(image) for image in images]
         self.crop = transforms.RandomResizedCrop(size, (0.5, 1.0), antialias=True)
         self.move = transforms.RandomAffine(12, (0.05, 0.05), interpolation=functional.InterpolationMode.BILINEAR)
 
@@ -61,7 +65,7 @@ class Training:
         )
 
     def _fixed(self, images):
-        resized = [functional.resize(torch.from_numpy(each).permute(2, 0, 1), self.size) for each in images]
+        resized = [functional.resize(_channels_first(each), self.size) for each in images]
         return torch.stack(resized).float() / 127.5 - 1
 
     def __len__(self):

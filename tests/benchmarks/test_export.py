@@ -26,11 +26,15 @@ def exported(tmp_path_factory):
 
 
 def onnx_session(student, folder):
-    import keras
     import onnxruntime
+    import tf2onnx
 
     file = folder / "student.onnx"
-    keras.Model(student.inputs[0], student.outputs[0]).export(file, format="onnx", verbose=False)
+    network = tf.function(
+        lambda images: student(images, training=False)[0],
+        input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32)],
+    )
+    tf2onnx.convert.from_function(network, input_signature=network.input_signature, output_path=str(file))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda views: session.run(None, {name: views})[0]

@@ -31,5 +31,5 @@ def test_quickstart(benchmarks, tmp_path, precision):
     told = done.stdout + done.stderr
     recall = re.search(r"after training\W+([\d.]+)", told)[1]
     benchmarks.tell(
-        f"`stml-tf train quickstart`, {precision}, to its end (R@1 {recall})", f"{seconds:.0f} s", reach="120 s"
+        f"`stml-tf train quickstart`, {precision}, to its end", f"{seconds:.0f} s, R@1 {recall}", reach="120 s"
     )
