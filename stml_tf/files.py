@@ -133,7 +133,7 @@ def work_folder(beside: Path) -> Iterator[Path]:
             raise
         finally:
             lock.release()
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete_work_folder(folder)
 
 
 @contextmanager
@@ -397,7 +397,7 @@ def recover(parent: Path) -> None:
                 target = parent / old.name.removesuffix(_REPLACED)
                 if not target.exists():
                     old.rename(target)
-            shutil.rmtree(work, ignore_errors=True)
+            _delete_work_folder(work)
 
 
 def refuse_existing(file: Path, *, suffixes: Iterable[str], ours: Callable[[Path], bool], overwrite: bool) -> None:
@@ -534,10 +534,21 @@ def _locked_work_folder(parent: Path) -> tuple[Path, FileLock]:
         except (Timeout, FileNotFoundError):
             continue  # Another process took it for an abandoned one, in the moment before it was locked.
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete_work_folder(folder)
             raise
         if (folder / _WORK_LOCK).exists():
             return folder, lock
+
+
+def _delete_work_folder(folder: Path) -> None:
+    """Delete the lock after all else: a folder that holds something, but no lock, would be taken for a foreign one."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _WORK_LOCK:
+                path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

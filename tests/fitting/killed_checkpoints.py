@@ -26,6 +26,28 @@ from stml_tf.fitting.checkpoints import STATE, VARIABLES, Checkpoints
 module._variables = lambda model: model
 files._sync = lambda path: None  # A killed process takes nothing with it from memory.
 
+_scan = os.scandir
+
+
+class _LastFirst:
+    """What is in a folder, in the worst order there is: its lock first."""
+
+    def __init__(self, path="."):
+        with _scan(path) as entries:
+            self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+
+    def __iter__(self):
+        return self.entries
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+os.scandir = _LastFirst
+
 MOMENTS = [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]  # epochs, and batches of the next
 RECALLS = {1: 0.9, 2: 0.2, 3: 0.5}
 KILLED = 86
