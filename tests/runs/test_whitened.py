@@ -4,6 +4,7 @@ import pytest
 from stml_tf import load_recipe
 from stml_tf.monitoring import Summaries
 from stml_tf.runs.fit import checkpoint_to_resume, fit
+from stml_tf.runs.measure import StudentRetrieval
 from stml_tf.runs.prepare import prepare
 from stml_tf.runs.whitened import start_heads
 
@@ -37,7 +38,7 @@ def test_heads_are_fitted_again_and_a_resumed_run_ends_with_the_same_bits(tmp_pa
         if checkpoint is None:
             start_heads(run)
         started = heads(run.model)
-        fit(run, Summaries(None), resume_from=checkpoint, **options)
+        fit(run, Summaries(None), StudentRetrieval(run), resume_from=checkpoint, **options)
         return run.model, started
 
     whole, started = trained("whole")
