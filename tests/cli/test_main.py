@@ -16,19 +16,13 @@ import stml_tf
 from stml_tf.cli.main import main
 from stml_tf.data.sources import cub
 from stml_tf.data.sources.cub import load_cub
-from stml_tf.recipe.load import load_recipe, save_recipe
+from stml_tf.recipe.load import load_recipe
 from stml_tf.runs import evaluate as evaluation
 from stml_tf.runs import export as exporting
 from stml_tf.runs import train as training
+from stml_tf.runs.folder import RunFolder
 from tests.data.sources.miniatures import write_cub
 from tests.disk import at_most
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path_factory):
-    """Undoes what a command sets, as commands here run in the process of the tests, and where no run lies already."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @pytest.fixture
@@ -96,7 +90,7 @@ def test_a_download_is_asked_of_the_data(asked):
 
 
 def test_a_run_to_go_on_with_and_another_recipe_are_refused_before_tensorflow_loads(asked, tmp_path):
-    save_recipe(load_recipe("quickstart"), tmp_path / "recipe.json")
+    RunFolder(tmp_path).open(load_recipe("quickstart"))
     assert "holds a run already: resume it with --resume" in call("train", "quickstart", "--run-dir", tmp_path).output
     refused = call("train", "quickstart", "--run-dir", tmp_path, "--resume", "--set", "seed=3")
     assert refused.exit_code == 2
@@ -108,8 +102,7 @@ def test_a_run_to_go_on_with_and_another_recipe_are_refused_before_tensorflow_lo
 def test_missing_data_and_an_existing_run_are_refused_before_tensorflow_loads(tmp_path):
     """In a process of its own, where TensorFlow is not loaded yet."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "recipe.json").touch()
+    RunFolder(tmp_path / "taken").open(load_recipe("quickstart"))
     for arguments, message in (
         (["omniglot"], "say where with --data-dir"),
         (["omniglot", "--data-dir", str(tmp_path / "empty")], "has no folders"),
