@@ -14,11 +14,6 @@ from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 from stml_tf.recipe.errors import RecipeError
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 def ended_by(error, *flags):
     """How a command ends within which an error is raised."""
 

@@ -18,12 +18,6 @@ from tests.toy_network import save_photograph
 SMALL = ["--backbone", "conv4"]
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path_factory):
-    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 @pytest.fixture
 def images(tmp_path):
     """Twenty photographs, flat."""

@@ -15,12 +15,6 @@ from stml_tf.cli.terminal import visible
 from tests.toy_network import export_toy, save_photograph
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Undoes what a command sets, as commands here run in the process of the tests."""
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return export_toy(tmp_path_factory.mktemp("toy")).parent

@@ -31,11 +31,6 @@ def run(*arguments):
     return result.exit_code, result.output
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 def test_nothing_is_printed_but_through_the_functions_that_escape():
     """`rich` prints tables, of names of ours."""
     printing = ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write")

@@ -6,7 +6,6 @@ TensorFlow's devices are made of one processor, in processes of their own: they 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import zlib
@@ -16,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from stml_tf.distribution.devices import require_same, share_of_batch, strategy_for
+from tests.ports import free_ports
 
 # Kernels of oneDNN round differently for batches of different sizes, which a ReLU or a maximum now and then magnifies.
 ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -91,17 +91,6 @@ def test_replicas_embed_a_batch_of_any_size_in_its_order(trained):
 
 def test_each_replica_gets_a_contiguous_part_of_the_batch(trained):
     np.testing.assert_array_equal(*pairs(trained, "split")["0"])
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @pytest.mark.slow

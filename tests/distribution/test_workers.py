@@ -11,6 +11,7 @@ import pytest
 
 from stml_tf.distribution.workers import Job, is_chief, job, wait_for_workers, worker
 from stml_tf.errors import UserError
+from tests.ports import free_ports
 
 TWO = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
 
@@ -151,15 +152,6 @@ def test_whatever_a_field_of_tf_config_holds_the_process_knows_its_number_or_say
     with capsys.disabled():
         print(f"\nTF_CONFIG mutated {outcomes.total()} times: {dict(outcomes)}")
     assert outcomes["refused"] > 500 and outcomes["alone"] > 30 and outcomes["one of several"] > 50
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def two_on_this_machine(number=0):

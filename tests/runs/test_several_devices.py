@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.ports import free_ports
+
 OVERRIDES = (
     *("data.num_classes=16", "data.instances=6", "data.image_size=16", "views.size=16"),
     *("model.embedding_dim=8", "model.teacher_dim=16", "batch.size=16", "sampling.num_neighbors=4"),
@@ -50,12 +52,7 @@ def start(folder, event="None", **environment):
 
 def start_workers(folder, *events):
     """A process for each event, all of one job."""
-    sockets = [socket.socket() for _ in events]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
+    workers = [f"localhost:{port}" for port in free_ports(len(events))]
     tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}} for i in range(len(events))]
     return [start(folder, event, TF_CONFIG=json.dumps(task)) for event, task in zip(events, tasks, strict=True)]
 
