@@ -8,7 +8,15 @@ _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 class DryRunStopped(Exception):
-    """Raised where a dry run cannot go on without what training would first write, which the message names."""
+    """Raised where a dry run cannot go on without what training would first write, which the message names.
+
+    Args:
+        what: What training would first do.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"Dry run: training would first {what}. Nothing was written, so it ends here.")
+        self.what = what
 
 
 @contextmanager
@@ -51,4 +59,4 @@ def would_have_to(what: str) -> None:
         DryRunStopped: If this is a dry run.
     """
     if would(what):
-        raise DryRunStopped(f"Dry run: training would first {what}. Nothing was written, so it ends here.")
+        raise DryRunStopped(what)

@@ -55,6 +55,9 @@ def test_a_dry_run_does_not_extract_an_archive(tmp_path, monkeypatch):
             f"Dry run: training would first extract {data}/CUB_200_2011.tgz to {data}/CUB_200_2011. Nothing was "
             "written, so it ends here.\n"
         )
+    result = CliRunner().invoke(main, ["check", "cub", "--data-dir", str(data), "--json"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"training would first extract {data}/CUB_200_2011.tgz to {data}/CUB_200_2011. Do that" in result.stderr
     assert everything_in(tmp_path) == before
 
 

@@ -44,8 +44,8 @@ def check(
     """Check what RECIPE or `train --images DIR` would train on, or the checksums of GALLERY.
 
     Count images and find those that are unreadable, both in training and test, identical or nearly so, tiny, huge,
-    grey, dark, blurred or blank; for a recipe, measure memory and time in ten training steps. Nothing is written except
-    the page that --html names. The exit status is 1 if training would refuse to begin.
+    grey, dark, blurred or blank, and measure memory and time in ten training steps. Nothing is written except the page
+    that --html names. The exit status is 1 if training would refuse to begin.
     """
     with errors_as_messages(verbose):
         path = Path(what)
@@ -103,7 +103,7 @@ def _check_run(
     from stml_tf.runs.check import check_folder, check_recipe
 
     found = (
-        check_folder(folder, overrides, progress=_progress)
+        check_folder(folder, overrides, steps=steps, progress=_progress)
         if folder
         else check_recipe(recipe, data_dir=data_dir, steps=steps, progress=_progress)
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from stml_tf.cli.terminal import number, visible
@@ -11,7 +10,6 @@ from stml_tf.cli.terminal import number, visible
 if TYPE_CHECKING:
     from stml_tf.runs.check import Check, SetFacts
     from stml_tf.runs.findings import Finding
-    from stml_tf.runs.measure_steps import MeasuredSteps
 
 _NAMED = 5
 _LOOKED_FOR = {
@@ -62,7 +60,7 @@ def check_lines(check: Check) -> Iterator[str]:
             f"batches of {number(recipe.batch.size)}, {recipe.model.backbone}"
         )
     if check.steps is not None:
-        yield from _step_lines(check.steps)
+        yield from (f"{what:<12}{line}" for what, line in check.steps.lines())
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:
@@ -89,22 +87,6 @@ def _set_lines(name: str, facts: SetFacts) -> Iterator[str]:
             f"{'':<12}{len(ordered):,} classes: largest {visible(largest)} ({most:,}), smallest {visible(smallest)} "
             f"({least:,}), {single or 'none'} with a single image"
         )
-
-
-def _step_lines(steps: MeasuredSteps) -> Iterator[str]:
-    yield f"{'Devices':<12}{steps.devices}"
-    if steps.memory is not None:
-        there = f" of {steps.memory_there / 2**30:.1f}" if steps.memory_there else ""
-        yield f"{'Memory':<12}{steps.memory / 2**30:.1f}{there} GiB for a step"
-    yield (
-        f"{'Time':<12}{1000 * steps.step_seconds:,.0f} ms a step, {steps.images_per_second:,.0f} images/s; an epoch of "
-        f"{number(steps.steps_per_epoch, 'step')} about {_duration(steps.epoch_seconds)}, "
-        f"{number(steps.epochs, 'epoch')} about {_duration(steps.epochs * steps.epoch_seconds)}"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
 def _listed(words: list[str]) -> str:

@@ -124,12 +124,4 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""
-        return _ADAPTER.dump_python(self, mode="json")
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Evidence:
-        """Read what `to_json` returned."""
-        return _ADAPTER.validate_python(content)
-
-
-_ADAPTER = TypeAdapter(Evidence)
+        return TypeAdapter(Evidence).dump_python(self, mode="json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -92,4 +92,5 @@ class RunRecord:
 def health_of(logs: Mapping[str, Any]) -> Health | None:
     """Read the health that an epoch logged; None where it was not measured."""
     values = {each.name: logs.get(f"{_HEALTH}{each.name}") for each in fields(Health)}
-    return None if values["effective_rank"] is None else Health(**values)
+    known = all(values[each.name] is not None for each in fields(Health) if each.default is MISSING)
+    return Health(**values) if known else None

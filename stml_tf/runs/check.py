@@ -18,7 +18,7 @@ from stml_tf.data.image_files import counted as counted_reasons
 from stml_tf.data.image_files import find_images, printable
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.survey import survey_images
-from stml_tf.dry_run import trial
+from stml_tf.dry_run import DryRunStopped, trial
 from stml_tf.errors import UserError
 from stml_tf.recipe.for_images import recipe_for_images
 from stml_tf.recipe.load import load_recipe, missing_weights
@@ -101,12 +101,19 @@ class Check:
         }
 
 
-def check_folder(folder: Path, overrides: Sequence[str] = (), *, progress: Progress = lambda _: nullcontext()) -> Check:
+def check_folder(
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    steps: bool = True,
+    progress: Progress = lambda _: nullcontext(),
+) -> Check:
     """Look over a folder of images, as `train --images` would take it.
 
     Args:
         folder: The folder.
         overrides: Changes to the recipe that is chosen for it.
+        steps: Whether to measure training steps.
         progress: From what is done to a context that gives what is called with how much is done, and of how much.
 
     Raises:
@@ -119,13 +126,13 @@ def check_folder(folder: Path, overrides: Sequence[str] = (), *, progress: Progr
         images, left_out = find_images(survey.folder)
         catalog = Catalog(survey.folder.name, ImageSet(images), None, left_out=tuple(left_out))
         return _look_over(catalog, None, root=survey.folder, refusals=[refusal(error)], progress=progress)
-    return check_recipe(recipe, data_dir=survey.folder, steps=False, progress=progress)
+    return check_recipe(recipe, data_dir=survey.folder, steps=steps, progress=progress)
 
 
 def check_recipe(
     recipe: Recipe, *, data_dir: Path | None = None, steps: bool = True, progress: Progress = lambda _: nullcontext()
 ) -> Check:
-    """Look over what a recipe would train on and, if asked, take ten steps. Nothing is written.
+    """Look over what a recipe would train on, and take ten steps. Nothing is written.
 
     Args:
         recipe: The recipe; its weights may be missing.
@@ -135,13 +142,19 @@ def check_recipe(
 
     Raises:
         UserError: If the data cannot be had.
-        DryRunStopped: If training would have to extract or download them first.
+            Data that training would extract or download first cannot be had yet.
     """
     data = recipe.data.model_dump()
     if "allow_leaks" in data:
         data["allow_leaks"] = True  # They are found below, and told with everything else.
-    with trial(True):
-        catalog = open_catalog(data_dir=data_dir, **data)
+    try:
+        with trial(True):
+            catalog = open_catalog(data_dir=data_dir, **data)
+    except DryRunStopped as stopped:
+        raise UserError(
+            f"The images of {recipe.name} are not there yet, and a check writes nothing: training would first "
+            f"{stopped.what}. Do that yourself, or let training begin, and check again."
+        ) from None
     refusals = []
     try:
         training_data(recipe, catalog)

@@ -44,7 +44,7 @@ def check_page(check: Check) -> str:
         about=f"{parts}. {verdict}",
         groups=[(heading, told) for heading, told in groups if told],
         sets={name: _facts(facts) for name, facts in check.sets.items()},
-        steps=check.steps,
+        steps=[] if check.steps is None else list(check.steps.lines()),
         views=[_views(check, views) for views in check.views],
         num_views=check.recipe.views.num_views if check.recipe else 0,
     )

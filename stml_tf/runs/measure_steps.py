@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 from typing import Any
 
@@ -38,7 +40,8 @@ class MeasuredSteps:
         epoch_seconds: An epoch, estimated: its steps, and what is embedded once in it: the images among which
             neighbours are found, the test images, and two views of the images on which health is measured.
         epochs: How many the recipe has.
-        memory: Bytes at most, of the first GPU, or of this process where there is none.
+        on_gpu: Whether memory is that of the first GPU, else of this process.
+        memory: Bytes at most, all that came before the steps included.
         memory_there: Bytes that there are.
     """
 
@@ -48,8 +51,28 @@ class MeasuredSteps:
     steps_per_epoch: int
     epoch_seconds: float
     epochs: int
+    on_gpu: bool
     memory: int | None
     memory_there: int | None
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield what is told of them, each with its heading; and what is not in the numbers."""
+        yield "Devices", self.devices
+        if self.memory is not None:
+            there = f" of {self.memory_there / 2**30:.1f}" if self.memory_there else ""
+            whole = "" if self.on_gpu else ", with TensorFlow and all that was done before"
+            yield "Memory", f"{self.memory / 2**30:.1f}{there} GiB at most in ten steps{whole}"
+        every = f"{self.epochs:,} epoch{'s' * (self.epochs != 1)} about {_duration(self.epochs * self.epoch_seconds)}"
+        yield (
+            "Time",
+            f"{1000 * self.step_seconds:,.0f} ms a step, {self.images_per_second:,.0f} images/s; an epoch of "
+            f"{self.steps_per_epoch:,} step{'s' * (self.steps_per_epoch != 1)} about {_duration(self.epoch_seconds)}, "
+            f"{every}",
+        )
+        yield (
+            "",
+            "while this machine is as busy as now, and without what is measured before the first epoch and at the end",
+        )
 
 
 def measure_steps(recipe: Recipe, catalog: Catalog, *, num_steps: int = NUM_STEPS) -> MeasuredSteps:
@@ -80,6 +103,7 @@ def measure_steps(recipe: Recipe, catalog: Catalog, *, num_steps: int = NUM_STEP
         steps_per_epoch=data.batches.steps_per_epoch,
         epoch_seconds=data.batches.steps_per_epoch * step + embedded * _seconds_per_embedding(run),
         epochs=recipe.training.epochs,
+        on_gpu=bool(tf.config.list_logical_devices("GPU")),
         memory=memory,
         memory_there=there,
     )
@@ -101,6 +125,10 @@ class _Clock(keras.callbacks.Callback):
         now = time.perf_counter()
         self.seconds.append(now - self._last)
         self._last = now
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
 def _seconds_per_embedding(run: Any) -> float:

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from stml_tf.errors import UserError
@@ -20,6 +21,60 @@ from stml_tf.runs.folder import RunFolder
 
 BASELINES, QUERIES, EVIDENCE, HISTORY = "baselines", "queries", "evidence", "history"
 _NO_SETTINGS = ("name", "about", "reasons")
+Kind = TypeVar("Kind")
+
+
+# What is read of a run's files. The recipe as it is written, since what it names may not be registered here.
+
+
+class _Training(BaseModel):
+    epochs: int = 0
+
+
+class _Model(BaseModel):
+    weights: str | None = None
+
+
+class _Evaluation(BaseModel):
+    normalize: bool = True
+
+
+class _Recipe(BaseModel):
+    name: str
+    about: str = ""
+    method: str = "self_taught"
+    training: _Training = _Training()
+    model: _Model = _Model()
+    evaluation: _Evaluation = _Evaluation()
+
+
+class _History(BaseModel):
+    before: Health | None = None
+    pretrained: bool | None = None
+    epochs: list[dict[str, float | None]] | None = None
+    stopped: str | None = None
+    training_images: int | None = None
+    test_images: int | None = None
+    steps_per_epoch: int | None = None
+    made_with: dict[str, str] = {}
+
+
+class _Metrics(BaseModel):
+    results: dict[str, dict[str, float]]
+    epochs: list[dict[str, float | None]] = []
+    saved_model: str | None = None
+
+
+def _checked(kind: type[Kind], content: Mapping[str, Any], file: Path) -> Kind:
+    """Read the content of a file that is intact, but may come from another version of this package."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{file} is not what this version of stml-tf writes ({'.'.join(map(str, first['loc']))}: {first['msg']}). "
+            "Leave this run out, or read it with the version that made it."
+        ) from None
 
 
 def read_run(path: Path) -> RunRecord:
@@ -35,35 +90,36 @@ def read_run(path: Path) -> RunRecord:
             "named at its end, such as runs/quickstart."
         )
     document = read_any_json(folder.recipe_file)
-    history = folder.kept_json(HISTORY) or {}
+    recipe = _checked(_Recipe, document, folder.recipe_file)
+    history = _checked(_History, folder.kept_json(HISTORY) or {}, path / f"{HISTORY}.json")
     # What was measured before training is known of a run without an end too.
     metrics = folder.read_metrics() if folder.is_over() else folder.kept_json(BASELINES) or {}
-    evidence = folder.kept_json(EVIDENCE)
-    results = {
+    rows = {
         row: value
         for row, value in metrics.items()
         if isinstance(value, dict) and row != "best_epoch" and "map@r" in value
     }
-    stopped = None if folder.is_over() else history.get("stopped")
-    reached = "as_exported" if "as_exported" in results else "after_training"
+    measured = _checked(_Metrics, {**metrics, "results": rows}, folder.metrics_file)
+    evidence = folder.kept_json(EVIDENCE)
+    stopped = None if folder.is_over() else history.stopped
     return RunRecord(
-        name=document["name"],
+        name=recipe.name,
         path=str(path),
-        about=document.get("about", ""),
+        about=recipe.about,
         status="finished" if folder.is_over() else "stopped" if stopped else "unfinished",
         stopped=stopped,
-        epochs_planned=document.get("training", {}).get("epochs", 0) if document.get("method") != "whiten" else 0,
-        epochs=history.get("epochs", metrics.get("epochs", ())),
-        before=Health(**history["before"]) if history.get("before") else None,
-        pretrained=history.get("pretrained", document.get("model", {}).get("weights") is not None),
-        results=results,
-        reached=reached,
+        epochs_planned=recipe.training.epochs if recipe.method != "whiten" else 0,
+        epochs=measured.epochs if history.epochs is None else history.epochs,
+        before=history.before,
+        pretrained=recipe.model.weights is not None if history.pretrained is None else history.pretrained,
+        results=measured.results,
+        reached="as_exported" if "as_exported" in measured.results else "after_training",
         queries=_queries(folder),
         settings=[*_settings(folder, document)],
         facts=_facts(history),
-        evidence=evidence and Evidence.from_json(evidence),
-        saved_model=metrics.get("saved_model"),
-        normalized=document.get("evaluation", {}).get("normalize", True),
+        evidence=evidence and _checked(Evidence, evidence, path / f"{EVIDENCE}.json"),
+        saved_model=measured.saved_model,
+        normalized=recipe.evaluation.normalize,
     )
 
 
@@ -79,21 +135,20 @@ def keep_queries(folder: RunFolder, queries: Mapping[str, QueryResults]) -> None
 def _queries(folder: RunFolder) -> dict[str, dict[str, np.ndarray]]:
     by_row: dict[str, dict[str, np.ndarray]] = {}
     for name, array in (folder.kept_arrays(QUERIES) or {}).items():
+        if array.ndim != 1 or array.dtype.kind not in "bfiu":
+            raise UserError(f"{folder.path / QUERIES}.npz is not what stml-tf writes: {name} is no list of numbers.")
         row, _, metric = name.partition(".")
         by_row.setdefault(row, {})[metric] = array
     return by_row
 
 
-def _facts(history: Mapping[str, Any]) -> dict[str, str]:
+def _facts(history: _History) -> dict[str, str]:
     counts = {
-        "training images": history.get("training_images"),
-        "test images": history.get("test_images"),
-        "steps an epoch": history.get("steps_per_epoch"),
+        "training images": history.training_images,
+        "test images": history.test_images,
+        "steps an epoch": history.steps_per_epoch,
     }
-    return {
-        **{name: f"{count:,}" for name, count in counts.items() if count is not None},
-        **history.get("made_with", {}),
-    }
+    return {**{name: f"{count:,}" for name, count in counts.items() if count is not None}, **history.made_with}
 
 
 def _settings(folder: RunFolder, document: Mapping[str, Any]) -> Iterator[Setting]:

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from click.testing import CliRunner
 
 from stml_tf.cli.main import main
 from stml_tf.evaluation.query_results import QueryResults
-from stml_tf.pages.evidence import Evidence
+from stml_tf.files import read_json, write_json
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs.folder import RunFolder
 from stml_tf.runs.record import keep_queries, read_run
@@ -66,7 +67,6 @@ def test_a_folder_tells_what_was_written_into_it(runs):
         record.queries["after_training"]["recall@1"], healthy_run().queries["after_training"]["recall@1"]
     )
     assert record.evidence == evidence()
-    assert Evidence.from_json(evidence().to_json()) == evidence()
     assert record.facts == {"training images": "6,000", "test images": "500", "steps an epoch": "50", "keras": "3.15.1"}
     settings = {setting.key: setting for setting in record.settings}
     assert settings["loss.sigma"].value == "0.3" and settings["loss.sigma"].default == "3.0"
@@ -132,3 +132,33 @@ def test_a_damaged_file_is_named(runs):
     (runs[0] / "history.json").write_text("{}")
     status, output = call("report", runs[0])
     assert status == 2 and "history.json holds no checksum" in output
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize(
+    ("file", "change", "where"),
+    [
+        ("history", lambda told: told["before"].pop("shared_neighbors"), r"before\.shared_neighbors: Field required"),
+        ("history", lambda told: told.update(epochs=[{"health": "high"}]), r"epochs\.0\.health"),
+        (
+            "metrics",
+            lambda told: told["after_training"].update({"recall@1": "most"}),
+            r"results\.after_training\.recall",
+        ),
+        ("evidence", lambda told: told.pop("views"), "views: Field required"),
+    ],
+)
+def test_a_run_of_another_version_is_refused_in_one_message(runs, command, file, change, where):
+    path = runs[0] / f"{file}.json"
+    told = read_json(path)
+    change(told)
+    write_json(path, told)
+    status, output = call(command, *runs)
+    assert status == 2
+    assert re.search(rf"{file}\.json is not what this version of stml-tf writes \({where}", output)
+
+
+def test_a_recipe_without_a_name_is_refused(runs):
+    (runs[0] / "recipe.json").write_text("{}")
+    status, output = call("report", *runs)
+    assert status == 2 and "name: Field required" in output

@@ -161,7 +161,8 @@ def test_too_few_images_are_refused_and_looked_at_all_the_same(folder):
 def test_a_folder_is_checked_with_the_recipe_that_is_chosen_for_it(folder):
     for number in range(20, 30):
         save(photograph(number), folder / "train" / f"{number}.png")
-    check = check_folder(folder, ["model.backbone=conv4", "model.weights=null", "model.freeze_batch_norm=false"])
+    overrides = ["model.backbone=conv4", "model.weights=null", "model.freeze_batch_norm=false"]
+    check = check_folder(folder, overrides, steps=False)
     assert check.recipe.batch.size == 6 and check.sets["training"].num_images == 26
     assert not check.refused and check.steps is None
 
@@ -186,6 +187,9 @@ def test_ten_steps_tell_time_and_memory_and_write_nothing(folder, tmp_path, monk
     assert steps.images_per_second == pytest.approx(4 / steps.step_seconds)
     assert steps.epoch_seconds > 3 * steps.step_seconds
     assert 0 < steps.memory < steps.memory_there
+    told = dict(steps.lines())
+    assert told["Memory"].endswith("GiB at most in ten steps, with TensorFlow and all that was done before")
+    assert "an epoch of 3 steps about" in told["Time"]
 
 
 def test_json_and_page_hold_what_was_found(folder):
