@@ -70,6 +70,8 @@ def compare(runs: tuple[Path, ...], html: Path | None, as_json: bool, overwrite:
         else:
             compared, console = comparison.compare_runs(records), Console()
             console.print(_table("result", compared.names, compared.results))
+            if compared.note:
+                tell(compared.note)
             if compared.settings:
                 console.print(_table("setting", compared.names, compared.settings))
             else:

@@ -38,16 +38,21 @@ class Comparison:
         names: What each run is called: its folder, as short as tells them apart.
         settings: What differs in their recipes.
         results: Verdict, health and metrics.
+        note: What keeps the runs from being compared; empty if nothing does.
     """
 
     names: list[str]
     settings: list[Line]
     results: list[Line]
+    note: str = ""
 
 
 def compare_runs(runs: Sequence[RunRecord]) -> Comparison:
     """Compare two runs or more."""
-    return Comparison(names_of(runs), _settings(runs), [*_results(runs)])
+    settings = _settings(runs)
+    other_data = any(line.name.startswith("data.") for line in settings)
+    note = "The runs have different data, so health, R@1 and MAP@R are not comparable." if other_data else ""
+    return Comparison(names_of(runs), settings, _results(runs, comparable=not other_data), note)
 
 
 def as_json(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -72,7 +77,7 @@ def as_json(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
 def comparison_page(runs: Sequence[RunRecord]) -> str:
     """Lay the comparison out as a page, HTML."""
     compared = compare_runs(runs)
-    about = f"{len(runs)} runs. Bold is the best of a line."
+    about = f"{len(runs)} runs. {compared.note or 'Bold is the best of a line.'}"
     return render("compare.html", title="Runs compared", about=about, compared=compared)
 
 
@@ -93,14 +98,15 @@ def _settings(runs: Sequence[RunRecord]) -> list[Line]:
     return [Line(key, each, [False] * len(runs)) for key, each in values.items() if len(set(each)) > 1]
 
 
-def _results(runs: Sequence[RunRecord]) -> list[Line]:
+def _results(runs: Sequence[RunRecord], *, comparable: bool) -> list[Line]:
     def line(name: str, value: Callable[[RunRecord], float | None], digits: int, sign: int = 1) -> Line | None:
         values = [value(run) for run in runs]
         known = [sign * each for each in values if each is not None]
         if not known:
             return None
         told = [MISSING if each is None else f"{each:,.{digits}f}" for each in values]
-        return Line(name, told, [each is not None and sign * each == max(known) > min(known) for each in values])
+        best = [each is not None and sign * each == max(known) > min(known) for each in values]
+        return Line(name, told, best if comparable else [False] * len(runs))
 
     def reached(metric: str) -> Callable[[RunRecord], float | None]:
         return lambda run: _percent(run.results.get(run.reached, {}).get(metric))

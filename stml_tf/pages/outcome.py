@@ -60,7 +60,7 @@ def _judged(run: RunRecord) -> tuple[Literal["good", "warn", "bad", "open"], str
     if run.stopped:
         return "bad", "Ruined: training had to stop", [run.stopped]
     if run.status == "unfinished":
-        done = f"{len(run.epochs)} of {run.epochs_planned} epochs are done."
+        done = f"Epochs done: {len(run.epochs)} of {run.epochs_planned}."
         return "open", "Not finished", [f"{done} What follows is where the run stands."]
     if not run.epochs:
         return "open", "Not trained", ["The method takes no steps: the network is kept as it was, with fitted heads."]

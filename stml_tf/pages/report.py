@@ -115,7 +115,11 @@ def _figures(run: RunRecord) -> Iterator[tuple[str, str, str]]:
                 remark = f"{100 * free[metric]:.1f} % for free" if metric in free else ""
                 yield name, f"{100 * reached[metric]:.1f} %", remark
     if seconds := sum(logs.get("speed/epoch_seconds") or 0 for logs in run.epochs):
-        yield "Training", _duration(seconds), f"{len(run.epochs)} epochs, without measuring"
+        yield (
+            "Training",
+            _duration(seconds),
+            f"{len(run.epochs)} epoch{'s' * (len(run.epochs) != 1)}, without measuring",
+        )
     if images := run.facts.get("training images"):
         yield "Training images", images, ""
 

@@ -51,7 +51,7 @@ class _Recipe(BaseModel):
 class _History(BaseModel):
     before: Health | None = None
     pretrained: bool | None = None
-    epochs: list[dict[str, float | None]] | None = None
+    epochs: list[dict[str, int | float | None]] | None = None
     stopped: str | None = None
     training_images: int | None = None
     test_images: int | None = None
@@ -60,8 +60,8 @@ class _History(BaseModel):
 
 
 class _Metrics(BaseModel):
-    results: dict[str, dict[str, float]]
-    epochs: list[dict[str, float | None]] = []
+    results: dict[str, dict[str, int | float]]
+    epochs: list[dict[str, int | float | None]] = []
     saved_model: str | None = None
 
 

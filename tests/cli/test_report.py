@@ -162,3 +162,18 @@ def test_a_recipe_without_a_name_is_refused(runs):
     (runs[0] / "recipe.json").write_text("{}")
     status, output = call("report", *runs)
     assert status == 2 and "name: Field required" in output
+
+
+def test_runs_on_different_data_are_not_ranked(tmp_path, runs):
+    other = write_run(tmp_path / "other", healthy_run(), "data.num_classes=900", "training.epochs=4")
+    status, output = call("compare", runs[0], other, "--html", tmp_path / "page.html")
+    told = "The runs have different data, so health, R@1 and MAP@R are not comparable."
+    page = (tmp_path / "page.html").read_text()
+    assert status == 0 and told in output and told in page and "<b>" not in page
+    status, output = call("compare", *runs)
+    assert status == 0 and "comparable" not in output
+
+
+def test_counts_are_whole_numbers(runs):
+    assert call("report", runs[0])[0] == 0
+    assert re.search(r"On 500 test queries", (runs[0] / "report.html").read_text())
