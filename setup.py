@@ -57,7 +57,13 @@ setup(
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
         "addons": ['tensorflow-addons==0.23.0; python_version < "3.12"', 'tf-keras>=2.20; python_version < "3.12"'],
-        "bench": ["torch>=2.6", "torchvision>=0.21"],
+        "bench": [
+            "torch>=2.6",
+            "torchvision>=0.21",
+            "pytorch-metric-learning>=2.5",
+            "onnxruntime>=1.20",
+            "tf2onnx>=1.16",
+        ],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",

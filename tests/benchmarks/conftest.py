@@ -51,14 +51,12 @@ class Benchmarks:
         rounds: int = ROUNDS,
         items: int = 0,
         unit: str = "images/s",
-        warm: bool = True,
     ) -> None:
         """Time both in turn, after a call of each that is not counted: what else runs meanwhile meets them alike.
 
         With `items`, the table shows how many of them are done a second. The ratio is one of times in any case.
         """
-        if warm:
-            ours(), theirs()
+        ours(), theirs()
         pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
         self.pairs(what, pairs, reference, reach=reach, items=items, unit=unit)
 
