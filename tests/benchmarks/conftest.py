@@ -5,12 +5,16 @@ import importlib.metadata
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+# torchvision imports Triton if it is there, whose LLVM and TensorFlow's in one process end in a segmentation fault.
+sys.modules["triton"] = None
 
 README = Path(__file__).with_name("README.md")
 PACKAGES = ("tensorflow", "keras", "numpy", "faiss-cpu", "torch", "torchvision", "onnxruntime")

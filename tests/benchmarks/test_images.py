@@ -14,7 +14,7 @@ from tests.benchmarks.photographs import save_photographs
 
 pytestmark = pytest.mark.benchmark
 
-COUNT, BATCH, SIZE, VIEWS = 320, 32, 224, 2
+COUNT, BATCH, SIZE, VIEWS = 160, 32, 224, 2
 SCALE = (0.2, 1.0)
 
 
