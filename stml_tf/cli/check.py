@@ -48,8 +48,10 @@ def check(
     that --html names. The exit status is 1 if training would refuse to begin.
     """
     with errors_as_messages(verbose):
+        from stml_tf.search.manifest import holds_generations
+
         path = Path(what)
-        if (path / _GALLERY).is_file():
+        if (path / _GALLERY).is_file() or holds_generations(path):
             _refuse_options(data_dir=data_dir, set=overrides, no_steps=no_steps, json=as_json, html=html)
             _check_gallery(path)
             return

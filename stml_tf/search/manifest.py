@@ -95,11 +95,13 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of the gallery in a folder.
 
     Raises:
-        DamagedError: If it is not what was written.
+        DamagedError: If it is not what was written, or is missing beside its generations.
         UserError: If there is no gallery, or another version of this program wrote it.
     """
     file = folder / MANIFEST
     if not file.is_file():
+        if holds_generations(folder):
+            raise damaged(file)
         raise UserError(f"{folder} is no gallery: it lacks {MANIFEST}. Make one with `stml-tf index`.")
     try:
         content = files.read_json(file)
@@ -116,6 +118,11 @@ def read_manifest(folder: Path) -> Manifest:
                 "`stml-tf index --overwrite`"
             ) from None
         raise damaged(file) from error
+
+
+def holds_generations(folder: Path) -> bool:
+    """Return whether a folder holds generations of a gallery, with or without a manifest."""
+    return folder.is_dir() and any(GENERATION.fullmatch(path.name) for path in folder.iterdir())
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -38,6 +38,7 @@ from stml_tf.search.manifest import (
     Model,
     damaged,
     first_format_files,
+    holds_generations,
     read_manifest,
     write_manifest,
 )
@@ -213,7 +214,7 @@ class GalleryStore:
             files.delete(path)
 
     def _is_gallery(self) -> bool:
-        if any(GENERATION.fullmatch(path.name) for path in self.folder.iterdir()) or first_format_files(self.folder):
+        if holds_generations(self.folder) or first_format_files(self.folder):
             return True
         with contextlib.suppress(UserError):
             read_manifest(self.folder)
