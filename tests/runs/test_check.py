@@ -161,7 +161,7 @@ def test_too_few_images_are_refused_and_looked_at_all_the_same(folder):
 def test_a_folder_is_checked_with_the_recipe_that_is_chosen_for_it(folder):
     for number in range(20, 30):
         save(photograph(number), folder / "train" / f"{number}.png")
-    overrides = ["model.backbone=conv4", "model.weights=null", "model.freeze_batch_norm=false"]
+    overrides = ["model.backbone=conv4", "model.weights=null", "model.freeze_batch_norm=false", "model.rewhiten=null"]
     check = check_folder(folder, overrides, steps=False)
     assert check.recipe.batch.size == 6 and check.sets["training"].num_images == 26
     assert not check.refused and check.steps is None
