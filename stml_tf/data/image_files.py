@@ -177,6 +177,8 @@ def _is_own_output(folder: Path) -> bool:
     """Tell whether a folder holds a run, a gallery or a SavedModel."""
     if (folder / "saved_model.pb").is_file() or (folder / "gallery.json").is_file():
         return True
+    if (folder / "run.lock").is_file() and len(list(folder.iterdir())) == 1:  # of the run that is about to begin
+        return True
     beside_recipe = ("checkpoints", "tensorboard", "metrics.json", "before_training.npy", "unreadable.txt")
     return (folder / "recipe.json").is_file() and any((folder / name).exists() for name in beside_recipe)
 

@@ -180,4 +180,5 @@ def test_the_second_run_in_a_folder_sees_the_images_that_the_first_saw(tmp_path,
         assert "12 training images without labels, 12 test images of 4 other classes" in printed.getvalue()
     assert seen[0] == seen[1]
     assert {path.name for path in tmp_path.iterdir()} >= {"runs", "saved_models"}
-    assert "written by stml-tf: 2 (listed in the run folder's left_out.txt)" in printed.getvalue()
+    # The first run, the second, which has begun, and the SavedModel.
+    assert "written by stml-tf: 3 (listed in the run folder's left_out.txt)" in printed.getvalue()

@@ -136,6 +136,8 @@ def small_run(path, data_dir, monkeypatch):
         overrides += ["baseline.hidden_dim=32"]
     else:
         overrides += ["model.teacher_dim=32"]
+    if recipe.model.rewhiten is not None:
+        overrides += ["model.head=whitened"]  # without weights, heads start at random unless the recipe says so
     neighbors = recipe.sampling.num_neighbors
     batch_size = neighbors * -(-6 // neighbors)
     if recipe.learns_from_labels:
