@@ -95,13 +95,16 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of the gallery in a folder.
 
     Raises:
-        DamagedError: If it is not what was written, or is missing beside its generations.
+        DamagedError: If it is not what was written.
         UserError: If there is no gallery, or another version of this program wrote it.
     """
     file = folder / MANIFEST
     if not file.is_file():
         if holds_generations(folder):
-            raise damaged(file)
+            raise UserError(
+                f"{folder} is no gallery yet, or no longer: it lacks {MANIFEST} beside its generations. Make it anew "
+                "with `stml-tf index --overwrite`."
+            )
         raise UserError(f"{folder} is no gallery: it lacks {MANIFEST}. Make one with `stml-tf index`.")
     try:
         content = files.read_json(file)
