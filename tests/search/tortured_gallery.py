@@ -51,6 +51,7 @@ def stand_in():
 
 def main(gallery_folder, photos, ledger, worker, seed):
     stand_in()
+    from stml_tf.errors import UserError
     from stml_tf.search import Gallery
 
     chance = random.Random(seed)
@@ -80,8 +81,13 @@ def main(gallery_folder, photos, ledger, worker, seed):
                 gone = chance.choice(sorted(held))
                 held.discard(gone)
                 note(f"begin remove {gone}")
-                gallery.remove(photos / f"{gone}.jpg")
+                # The file goes first: a rebuild that lists it in between holds it, and rightly so.
                 (photos / f"{gone}.jpg").unlink()
+                try:
+                    gallery.remove(photos / f"{gone}.jpg")
+                except UserError as error:
+                    if "holds no image" not in str(error):  # Dropped by an update meanwhile.
+                        raise
                 note(f"done remove {gone}")
             elif action == "update":
                 gallery.update()
