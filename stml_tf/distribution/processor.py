@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-__all__ = ["has_native_bfloat16", "quick_precision"]
+__all__ = ["has_gpu", "has_native_bfloat16", "quick_precision"]
 
 
 @cache
@@ -20,6 +20,13 @@ def has_native_bfloat16() -> bool:
     except OSError:
         return False
     return ("avx512_bf16" in flags or "amx_bf16" in flags) and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+
+
+def has_gpu() -> bool:
+    """Tell whether TensorFlow computes on a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def quick_precision() -> str:

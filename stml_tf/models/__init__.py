@@ -2,7 +2,7 @@
 
 from stml_tf.models.backbones.by_name import build_backbone, preprocessing
 from stml_tf.models.parts import auxiliary_network, head_variables
-from stml_tf.models.precision import computing_in
+from stml_tf.models.precision import computing_in, trains_single_channels
 from stml_tf.models.projection import build_mlp, build_projection_student
 from stml_tf.models.pytorch import load_pytorch_weights
 from stml_tf.models.pytorch.convert import convert_pytorch_weights
@@ -21,5 +21,6 @@ __all__ = [
     "head_variables",
     "load_pytorch_weights",
     "preprocessing",
+    "trains_single_channels",
     "update_teacher",
 ]

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
+from keras import layers
 
 from stml_tf.errors import UserError
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+_DEPTHWISE = layers.DepthwiseConv2D | layers.SeparableConv2D
 
 
 @contextmanager
@@ -28,3 +31,17 @@ def computing_in(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def trains_single_channels(network: keras.Model) -> bool:
+    """Return whether a network trains depthwise or grouped convolutions.
+
+    Processors compute their gradients in bfloat16 several times more slowly than in float32.
+    """
+    return any(
+        trains_single_channels(layer)
+        if isinstance(layer, keras.Model)
+        else layer.trainable
+        and (isinstance(layer, _DEPTHWISE) or (isinstance(layer, layers.Conv2D) and layer.groups > 1))
+        for layer in network.layers
+    )

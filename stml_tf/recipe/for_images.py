@@ -61,7 +61,7 @@ _FOR_ALL_IMAGES: Choices = {
     "optimizer.weight_decay": (0.01, "The usual value with AdamW."),
     "schedule.name": ("cosine", "The learning rate falls to zero, so that the last epoch is a settled one."),
     "schedule.by": ("step", "With so few epochs, a rate that changes once an epoch falls in leaps."),
-    "training.precision": ("auto", "bfloat16 where the processor or GPU has it, which is faster; else float32."),
+    "training.precision": ("auto", "bfloat16 where it is faster, else float32."),
     "training.cache": ("memory", "Decoded once and kept, up to 8 GiB; what is beyond is decoded each time."),
     "training.keep": ("last", "With a schedule that falls to zero the last epoch is the one that was aimed at."),
 }

@@ -335,7 +335,7 @@ class Training(Section):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
         "float32",
         description="Precision of the backbone; heads, similarity and losses are always float32. auto: mixed_bfloat16 "
-        "if the device has native bfloat16, else float32.",
+        "if the device has native bfloat16, else float32; on processors also float32 for depthwise convolutions.",
     )
     keep: Literal["last", "best"] = Field(
         "last",

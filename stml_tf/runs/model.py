@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from stml_tf import registry
-from stml_tf.distribution.processor import quick_precision
+from stml_tf.distribution.processor import has_gpu, quick_precision
 from stml_tf.errors import UserError
 from stml_tf.losses import build_loss
 from stml_tf.methods import StudentTeacherModel
-from stml_tf.models import computing_in
+from stml_tf.models import computing_in, trains_single_channels
 from stml_tf.optimizers import EpochSchedule
 from stml_tf.optimizers.by_name import build_optimizer
 from stml_tf.recipe.recipe import Recipe
@@ -36,9 +36,8 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
         UserError: If the method, its loss, optimizer or backbone cannot be built as the recipe says.
     """
     method = registry.methods.find(recipe.method)
-    precision = recipe.training.precision
-    with computing_in(quick_precision() if precision == "auto" else precision):
-        student = _build_student(method, recipe)
+    precision, student = _student_in_its_precision(method, recipe)
+    with computing_in(precision):
         loss = _supervised_loss(recipe, num_classes) if method.learns_from_labels else None
         from_run = {"steps_per_epoch": steps_per_epoch, "supervised_loss": loss}
         model = resolve(method.build)(
@@ -66,6 +65,20 @@ def build_model(recipe: Recipe, *, steps_per_epoch: int = 1, num_classes: int | 
         jit_compile=recipe.training.jit,
     )
     return model
+
+
+def _student_in_its_precision(method: Method, recipe: Recipe) -> tuple[str, keras.Model]:
+    """Build the student in the recipe's precision, or the one that the device trains it fastest in; return both."""
+    precision = recipe.training.precision
+    chosen = quick_precision() if precision == "auto" else precision
+    with computing_in(chosen):
+        student = _build_student(method, recipe)
+    if precision == "auto" and chosen != "float32" and not has_gpu() and trains_single_channels(student):
+        # Only the network tells, so it is built again.
+        chosen = "float32"
+        with computing_in(chosen):
+            student = _build_student(method, recipe)
+    return chosen, student
 
 
 def _build_student(method: Method, recipe: Recipe) -> keras.Model:

@@ -106,3 +106,19 @@ def test_precision_auto_is_what_the_device_is_quick_at(monkeypatch, quick):
     monkeypatch.setattr("stml_tf.runs.model.quick_precision", lambda: quick)
     model = build_model(recipe_of("byol", "training.precision=auto"))
     assert model.student.layers[1].layers[1].compute_dtype == quick.removeprefix("mixed_")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "expected"),
+    [
+        (False, "auto", "float32"),
+        (True, "auto", "bfloat16"),
+        (False, "mixed_bfloat16", "bfloat16"),
+    ],
+)
+def test_precision_auto_is_float32_for_depthwise_convolutions_on_processors(monkeypatch, gpu, asked, expected):
+    monkeypatch.setattr("stml_tf.runs.model.quick_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setattr("stml_tf.runs.model.has_gpu", lambda: gpu)
+    model = build_model(recipe_of("byol", f"training.precision={asked}", "model.backbone=efficientnet_lite0"))
+    backbone = model.student.layers[1]
+    assert {layer.compute_dtype for layer in backbone.layers[1:]} == {expected}
