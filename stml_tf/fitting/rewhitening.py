@@ -35,22 +35,29 @@ class FeaturesOfStep:
             self._latest = (step, self._compute())
         return self._latest[1]
 
+    def forget(self) -> None:
+        """Free the memory: the next step makes the features those of another network."""
+        self._latest = None
+
 
 class RewhitenCallback(keras.callbacks.Callback):
     """Fits linear heads to the features at the end of each epoch. Stands before the callbacks that measure the network.
 
     Args:
-        features: Returns the features of the training images, `[num_images, channels]`.
+        features: The features of the training images.
         heads: The heads, all of which get the same whitening, rotated into the wider ones: those of the student, and
             the teacher's, which has all but caught up with the student by the end of an epoch.
         power: Power of the whitening, in [0, 1].
     """
 
-    def __init__(self, features: Callable[[], np.ndarray], heads: Sequence[layers.Dense], *, power: float) -> None:
+    def __init__(self, features: FeaturesOfStep, heads: Sequence[layers.Dense], *, power: float) -> None:
         super().__init__()
         self.features = features
         self.heads = heads
         self.power = power
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.features.forget()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         components = principal_components(self.features())
