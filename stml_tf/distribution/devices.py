@@ -10,6 +10,7 @@ from functools import cache, partial
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from stml_tf.distribution.workers import job, wait_for_workers, worker
@@ -170,6 +171,26 @@ def sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[list[int]], 
         return (gather(rows).numpy().sum(axis=0) // replicas_of_worker).tolist()
 
     return sums
+
+
+def of_chief(strategy: tf.distribute.Strategy, array: np.ndarray) -> np.ndarray:
+    """Return the array that the first worker calls this with, on every worker. All must call it together.
+
+    What is computed alike on every worker still differs by rounding where their processors differ, and an eigenvector
+    then by its sign.
+
+    Args:
+        strategy: What `strategy_for` gave.
+        array: This worker's own, of numbers.
+
+    Raises:
+        UserError: If another worker's array has another shape.
+    """
+    if worker()[1] == 1:
+        return array
+    require_same(strategy, shape_of_a_result=array.shape)
+    rows = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(array[None]))
+    return tf.function(lambda rows: strategy.gather(rows, axis=0))(rows)[0].numpy()
 
 
 def require_same(strategy: tf.distribute.Strategy, **seen: Any) -> None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from stml_tf.models.whitening import principal_components
+from stml_tf.models.whitening import Whitening, principal_components
 
 
 class FeaturesOfStep:
@@ -48,13 +48,22 @@ class RewhitenCallback(keras.callbacks.Callback):
         heads: The heads, all of which get the same whitening, rotated into the wider ones: those of the student, and
             the teacher's, which has all but caught up with the student by the end of an epoch.
         power: Power of the whitening, in [0, 1].
+        shared: Returns an array as all workers are to have it, given each worker's own; see `of_chief`.
     """
 
-    def __init__(self, features: FeaturesOfStep, heads: Sequence[layers.Dense], *, power: float) -> None:
+    def __init__(
+        self,
+        features: FeaturesOfStep,
+        heads: Sequence[layers.Dense],
+        *,
+        power: float,
+        shared: Callable[[np.ndarray], np.ndarray] = lambda array: array,
+    ) -> None:
         super().__init__()
         self.features = features
         self.heads = heads
         self.power = power
+        self.shared = shared
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.features.forget()
@@ -63,6 +72,7 @@ class RewhitenCallback(keras.callbacks.Callback):
         components = principal_components(self.features())
         narrowest = min(head.units for head in self.heads)
         whitening = components.whitening(min(narrowest, len(components.deviations)), self.power)
+        whitening = Whitening.unpacked(self.shared(whitening.packed()))
         for head in self.heads:
             whitening.start(head)
 

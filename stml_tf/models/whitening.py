@@ -43,6 +43,15 @@ class Whitening(NamedTuple):
         """Map features `[rows, channels]` to `[rows, dim]` float32, not normalised."""
         return features @ self.kernel + self.bias
 
+    def packed(self) -> np.ndarray:
+        """Stack kernel and bias into one array, `[channels + 1, dim]` float32."""
+        return np.vstack(self)
+
+    @classmethod
+    def unpacked(cls, array: np.ndarray) -> "Whitening":
+        """Take the array of `packed` apart."""
+        return cls(array[:-1], array[-1])
+
     def start(self, head: layers.Dense) -> None:
         """Initialise a linear head with this whitening, rotated into its width if that is larger.
 

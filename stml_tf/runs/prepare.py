@@ -19,7 +19,7 @@ from stml_tf.data.inspection import readable_catalog
 from stml_tf.data.loader import training_batches
 from stml_tf.data.sources.by_name import open_catalog
 from stml_tf.data.transforms import random_view
-from stml_tf.distribution.devices import strategy_for
+from stml_tf.distribution.devices import of_chief, strategy_for
 from stml_tf.distribution.workers import is_chief
 from stml_tf.dry_run import trial
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
@@ -235,10 +235,10 @@ def _rewhiten(
         with display.doing("embedding images to whiten their features", len(data.searched)) as work:
             return embed_images(recipe, network, data.searched, normalize=False, on_progress=work)
 
-    features = FeaturesOfStep(compute, lambda: int(model.optimizer.iterations))
+    features = FeaturesOfStep(compute, lambda: int(model.optimizer.iterations.numpy()))
     heads = [model.student.get_layer(EMBEDDING_HEAD)]
     heads += [network.get_layer(AUXILIARY_HEAD) for network in (model.student, model.teacher)]
-    return RewhitenCallback(features, heads, power=recipe.model.rewhiten)
+    return RewhitenCallback(features, heads, power=recipe.model.rewhiten, shared=partial(of_chief, strategy))
 
 
 def _neighbors(

@@ -7,6 +7,7 @@ two views of an image find each other.
 import numpy as np
 
 from stml_tf.data.catalog import ImageSet
+from stml_tf.distribution.devices import of_chief
 from stml_tf.evaluation.embed import l2_normalized
 from stml_tf.models import update_teacher
 from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD
@@ -32,8 +33,7 @@ def fit_whitening_of(run: Run) -> Whitening:
     Raises:
         UserError: If there are too few images, or they all have the same features.
     """
-    packed = run.folder.remember("whitening", lambda: np.vstack(_chosen(run)))
-    return Whitening(packed[:-1], packed[-1])
+    return Whitening.unpacked(run.folder.remember("whitening", lambda: of_chief(run.strategy, _chosen(run).packed())))
 
 
 def start_heads(run: Run) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stml_tf.models import build_backbone
 from tests.ports import free_ports
 
 OVERRIDES = (
@@ -28,9 +29,9 @@ OVERRIDES = (
 LEARNING_RATE = 1e-3  # of the quickstart
 
 
-def start(folder, event="None", **environment):
+def start(folder, event="None", settings=(), **environment):
     """`stml-tf train` in a process of its own, in a folder; goes on with the run that is there."""
-    overrides = [word for override in OVERRIDES for word in ("--set", override)]
+    overrides = [word for override in (*OVERRIDES, *settings) for word in ("--set", override)]
     command = ["train", "quickstart", *overrides, "--run-dir", "run", "--resume"]
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
@@ -50,11 +51,13 @@ def start(folder, event="None", **environment):
     )
 
 
-def start_workers(folder, *events):
+def start_workers(folder, *events, settings=()):
     """A process for each event, all of one job."""
     workers = [f"localhost:{port}" for port in free_ports(len(events))]
     tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}} for i in range(len(events))]
-    return [start(folder, event, TF_CONFIG=json.dumps(task)) for event, task in zip(events, tasks, strict=True)]
+    return [
+        start(folder, event, settings, TF_CONFIG=json.dumps(task)) for event, task in zip(events, tasks, strict=True)
+    ]
 
 
 def finish(*processes):
@@ -86,9 +89,9 @@ def two_devices(tmp_path_factory):
     return folder
 
 
-def assert_logs_agree(folder, other):
+def assert_logs_agree(folder, other, *, num_epochs=3):
     """Of each epoch: losses, and what the network that came of them retrieves."""
-    assert len(epochs(folder)) == 3
+    assert len(epochs(folder)) == num_epochs
     for ours, theirs in zip(epochs(folder), epochs(other), strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
@@ -109,6 +112,25 @@ def test_the_command_trains_on_two_devices_as_on_one(two_devices, tmp_path):
     assert status == 0, errors
     assert "each of 16 images in 2 views\n" in printed
     assert_logs_agree(tmp_path, two_devices)
+
+
+@pytest.mark.slow
+def test_heads_that_are_fitted_again_are_the_same_on_all_devices_and_workers(tmp_path):
+    """Also where the workers' processors give eigenvectors of other signs."""
+    weights = tmp_path / "conv4.weights.h5"
+    build_backbone("conv4").save_weights(weights)
+    settings = (
+        *(f"model.weights={weights}", "model.head=whitened", "model.rewhiten=0.5", "optimizer.head_learning_rate=0"),
+        "training.epochs=2",
+    )
+    devices, workers = tmp_path / "devices", tmp_path / "workers"
+    for ended in (
+        finish(start(devices, "logical_cpus(2)", settings)),
+        finish(*start_workers(workers, "None", "mirrored()", settings=settings)),
+    ):
+        for status, _, errors in ended:
+            assert status == 0, errors
+    assert_logs_agree(workers, devices, num_epochs=2)
 
 
 @pytest.mark.slow

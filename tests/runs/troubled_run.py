@@ -21,6 +21,7 @@ import numpy as np
 from stml_tf import files
 from stml_tf.cli import main as cli
 from stml_tf.fitting.checkpoint_callback import CheckpointCallback
+from stml_tf.models.whitening import PrincipalComponents, Whitening
 from tests.methods.tiny_student import logical_cpus  # noqa: F401
 
 
@@ -87,6 +88,16 @@ def signalled(name, step):
 def disk_full_at(step):
     """Files cannot grow beyond what TensorBoard's take and a checkpoint needs."""
     at_step(step, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY)))
+
+
+def mirrored():
+    """The signs of eigenvectors are anyone's choice: this process makes another one."""
+    usual = PrincipalComponents.whitening
+
+    def negated(self, dim, power):
+        return Whitening(*(-part for part in usual(self, dim, power)))
+
+    PrincipalComponents.whitening = negated
 
 
 if __name__ == "__main__":
