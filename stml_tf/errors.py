@@ -12,6 +12,10 @@ class UserError(ValueError):
     """
 
 
+class UserNotice(UserWarning):
+    """The warning of something that work goes on without, such as a damaged file. The command line shows its text."""
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: '; did you mean "NAME"?', or '' if no name is close.
 

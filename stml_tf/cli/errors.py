@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import click
 from stml_tf.cli.quiet import hush_tensorflow
 from stml_tf.cli.terminal import say, tell, visible_lines
 from stml_tf.dry_run import DryRunStopped
-from stml_tf.errors import UserError
+from stml_tf.errors import UserError, UserNotice
 
 verbose_option = click.option(
     "--verbose", is_flag=True, help="Show TensorFlow's messages, and the traceback of an error."
@@ -59,6 +60,22 @@ def _visible_usage_errors() -> Iterator[None]:
 
 
 @contextmanager
+def _notices_as_messages() -> Iterator[None]:
+    """Show notices without the file and line of the program that Python adds to warnings."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, UserNotice):
+                say(str(message))
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
 def errors_as_messages(verbose: bool) -> Iterator[None]:
     """Show an error that is meant for people as a message; any other keeps its traceback.
 
@@ -71,7 +88,8 @@ def errors_as_messages(verbose: bool) -> Iterator[None]:
     if not verbose:
         hush_tensorflow()
     try:
-        yield
+        with _notices_as_messages():
+            yield
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 
 from stml_tf import files
-from stml_tf.errors import UserError
+from stml_tf.errors import UserError, UserNotice
 from stml_tf.visible import visible
 
 FORMAT = 2
@@ -194,7 +194,8 @@ class Checkpoints:
     def _intact(self, path: Path) -> Checkpoint | None:
         self._damage[path] = damage = _damage(path)
         if damage is not None:
-            warnings.warn(visible(f"Checkpoint {path} is damaged and is passed over: {damage}."), stacklevel=3)
+            notice = UserNotice(visible(f"Checkpoint {path} is damaged and is passed over: {damage}."))
+            warnings.warn(notice, stacklevel=3)
             return None
         return _read(path)
 

@@ -1,6 +1,7 @@
 import errno
 import re
 import signal
+import warnings
 
 import click
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from stml_tf.cli.errors import errors_as_messages, verbose_option
 from stml_tf.dry_run import DryRunStopped
-from stml_tf.errors import UserError
+from stml_tf.errors import UserError, UserNotice
 from stml_tf.fitting.callbacks import TrainingInterrupted, TrainingStopped
 from stml_tf.recipe.errors import RecipeError
 
@@ -24,6 +25,21 @@ def ended_by(error, *flags):
             raise error
 
     return CliRunner().invoke(command, flags)
+
+
+def test_a_notice_is_its_text_alone_and_other_warnings_stay_as_they_are():
+    @click.command()
+    def command():
+        with errors_as_messages(False):
+            warnings.warn(UserNotice("epoch-0002 is damaged\x1b[2J"), stacklevel=2)
+            warnings.warn("of Python's own kind", stacklevel=2)
+
+    usual = warnings.showwarning
+    with pytest.warns(UserWarning, match="of Python's own kind") as others:
+        told = CliRunner().invoke(command).stderr
+    assert told == "epoch-0002 is damaged\\x1b[2J\n"
+    assert [type(each.message) for each in others] == [UserWarning]
+    assert warnings.showwarning is usual
 
 
 @pytest.mark.parametrize(
