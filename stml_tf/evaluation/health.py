@@ -19,6 +19,7 @@ from stml_tf.evaluation.neighbors import nearest_neighbors
 LARGEST_SAMPLE = 2000
 NUM_NEIGHBORS = 5
 PATIENCE = 3
+_WIDER = 4
 # Shares of the best value so far; below them, an embedding counts as collapsed.
 _COLLAPSED_RANK = 0.35
 _COLLAPSED_AGREEMENT = 0.6
@@ -38,6 +39,7 @@ class Health:
         shared_neighbors: Share of an image's neighbours in one view that are its neighbours in the other, in [0, 1].
         kept_from_last: Share of an image's neighbours that already were neighbours an epoch before; None at first.
         kept_from_start: Share of them that already were neighbours before training; None without a start.
+        shared_neighborhood: As `shared_neighbors`, of four times as many; None in runs of earlier versions.
     """
 
     effective_rank: float
@@ -48,6 +50,7 @@ class Health:
     shared_neighbors: float
     kept_from_last: float | None = None
     kept_from_start: float | None = None
+    shared_neighborhood: float | None = None
 
     @property
     def score(self) -> float:
@@ -93,7 +96,8 @@ def measure_health(
     if len(first) < 3:
         raise UserError(f"{len(first)} images given, but health is measured on 3 or more.")
     num_neighbors = min(num_neighbors, len(first) - 1)
-    neighbors, in_second = (_neighbors(view, num_neighbors) for view in (first, second))
+    wide, wide_in_second = (_neighbors(view, min(_WIDER * num_neighbors, len(first) - 1)) for view in (first, second))
+    neighbors, in_second = wide[:, :num_neighbors], wide_in_second[:, :num_neighbors]
     cosine_mean, cosine_spread = pairwise_cosines(first)
     return Health(
         effective_rank=effective_rank(first),
@@ -104,6 +108,7 @@ def measure_health(
         shared_neighbors=kept_share(neighbors, in_second),
         kept_from_last=None if last is None else kept_share(neighbors, _neighbors(last[0], num_neighbors)),
         kept_from_start=None if start is None else kept_share(neighbors, _neighbors(start[0], num_neighbors)),
+        shared_neighborhood=kept_share(wide, wide_in_second),
     )
 
 
@@ -184,6 +189,10 @@ def kept_share(neighbors: np.ndarray, others: np.ndarray) -> float:
 def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdict:
     """Judge a run by its health so far.
 
+    As the images of a kind come closer, another of them may be nearer than the other view, and which five are nearest
+    becomes a matter of chance, so that the score falls while retrieval improves. The neighbourhood of four times as
+    many images then is more certain than before. So a falling score is a finding only where that is not.
+
     Args:
         history: The health before training and after each epoch.
         frozen: The health of the best embedding that a pretrained network gives without training; None if the network
@@ -199,13 +208,21 @@ def verdict(history: Sequence[Health], *, frozen: Health | None = None) -> Verdi
             or now.view_agreement < _COLLAPSED_AGREEMENT * best_agreement
         ):
             return Verdict.COLLAPSING
-    if frozen is not None and before and now.score < frozen.score - _TOLERANCE:
+    if frozen is not None and before and now.score < frozen.score - _TOLERANCE and not _more_certain([now], [frozen]):
         return Verdict.WORSE_THAN_FROZEN
     if len(history) > PATIENCE + 1:
-        recent = max(health.score for health in history[-PATIENCE:])
-        if recent <= max(health.score for health in history[:-PATIENCE]):
+        recent, earlier = history[-PATIENCE:], history[:-PATIENCE]
+        if max(each.score for each in recent) <= max(each.score for each in earlier) and not _more_certain(
+            recent, earlier
+        ):
             return Verdict.NO_LONGER_IMPROVING
     return Verdict.HEALTHY
+
+
+def _more_certain(now: Sequence[Health], before: Sequence[Health]) -> bool:
+    """Whether neighbourhoods hold for both views more often than they did."""
+    best, best_before = (max(each.shared_neighborhood or 0.0 for each in healths) for healths in (now, before))
+    return best > best_before + _TOLERANCE
 
 
 def _neighbors(embeddings: np.ndarray, num_neighbors: int) -> np.ndarray:

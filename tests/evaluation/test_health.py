@@ -47,6 +47,9 @@ def test_every_measure_is_that_of_a_slow_form(views, random):
         "view_agreement": np.mean([nearest[i] == (i + 30) % 60 for i in range(60)]),
         "reciprocal_share": np.mean([i in near[j] for i in range(30) for j in near[i]]),
         "shared_neighbors": np.mean([len(a & b) / 4 for a, b in zip(near, near_in_second, strict=True)]),
+        "shared_neighborhood": np.mean(
+            [len(a & b) / 16 for a, b in zip(*(slow_neighbors(each, 16) for each in views), strict=True)]
+        ),
         "kept_from_last": np.mean([len(a & b) / 4 for a, b in zip(near, near_last, strict=True)]),
         "kept_from_start": np.mean([len(a & b) / 4 for a, b in zip(near, near_start, strict=True)]),
     }
@@ -65,6 +68,7 @@ def test_a_rotation_and_a_scale_change_nothing(views, random):
         "view_agreement",
         "reciprocal_share",
         "shared_neighbors",
+        "shared_neighborhood",
     ):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4)
 
@@ -111,6 +115,19 @@ def test_a_direction_that_tells_little_has_neighbours_but_no_health(random):
     assert found.shared_neighbors > better.shared_neighbors and found.score < better.score
 
 
+def test_kinds_that_come_together_lose_their_order_but_not_their_neighbourhood(random):
+    """12 kinds of 20 images: apart from each other, then as one point each with noise around it."""
+    kinds, images, noise = (
+        random.normal(size=(12, 1, 16)),
+        random.normal(size=(12, 20, 16)),
+        random.normal(size=(2, 240, 16)),
+    )
+    spread, close = (measure_health((kinds + size * images).reshape(240, 16) + 0.3 * noise) for size in (1.0, 0.1))
+    assert close.score < spread.score
+    assert close.shared_neighborhood > spread.shared_neighborhood + 0.1
+    assert verdict([spread, close], frozen=spread) is not Verdict.WORSE_THAN_FROZEN
+
+
 def test_neighbors_are_kept_in_any_order():
     assert kept_share(np.array([[1, 2], [0, 2], [0, 1]]), np.array([[2, 1], [2, 0], [1, 0]])) == 1
     assert kept_share(np.array([[1], [2], [0]]), np.array([[2], [2], [1]])) == pytest.approx(1 / 3)
@@ -137,6 +154,10 @@ def scored(*scores):
     return [replace(GOOD, view_agreement=score, shared_neighbors=score) for score in scores]
 
 
+def certain(*pairs):
+    return [replace(scored(score)[0], shared_neighborhood=share) for score, share in pairs]
+
+
 @pytest.mark.parametrize(
     ("history", "frozen", "expected"),
     [
@@ -149,6 +170,12 @@ def scored(*scores):
         (scored(0.7, 0.4), None, Verdict.COLLAPSING),
         ([GOOD, replace(GOOD, effective_rank=30.0)], None, Verdict.COLLAPSING),
         ([GOOD, replace(GOOD, cosine_mean=0.95)], GOOD, Verdict.HEALTHY),
+        # Where kinds come together, chance says which of a kind are nearest, but not which kind.
+        (certain((0.8, 0.4), (0.5, 0.56)), certain((0.8, 0.4))[0], Verdict.HEALTHY),
+        (certain((0.8, 0.4), (0.5, 0.4)), certain((0.8, 0.4))[0], Verdict.WORSE_THAN_FROZEN),
+        (certain((0.7, 0.4), (0.69, 0.4), (0.68, 0.43), (0.67, 0.46), (0.66, 0.49)), None, Verdict.HEALTHY),
+        (certain((0.7, 0.4), (0.69, 0.4), (0.68, 0.4), (0.67, 0.4), (0.66, 0.4)), None, Verdict.NO_LONGER_IMPROVING),
+        (certain((0.8, 0.4), (0.3, 0.9)), certain((0.8, 0.4))[0], Verdict.COLLAPSING),
     ],
 )
 def test_the_verdict_tells_what_happens(history, frozen, expected):
