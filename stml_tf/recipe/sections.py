@@ -334,8 +334,9 @@ class Training(Section):
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
         "float32",
-        description="Precision of the backbone; heads, similarity and losses are always float32. auto: mixed_bfloat16 "
-        "if the device has native bfloat16, else float32; on processors also float32 for depthwise convolutions.",
+        description="Precision of the backbone; heads, similarity and losses are always float32. auto: for "
+        "networks with weights mixed_bfloat16 if the device has it natively, but on processors not for depthwise "
+        "convolutions; else float32.",
     )
     keep: Literal["last", "best"] = Field(
         "last",

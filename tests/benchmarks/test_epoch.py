@@ -20,7 +20,7 @@ class EnoughMeasured(Exception):
     pass
 
 
-@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_epoch(benchmarks, tmp_path, precision):
     from stml_tf.runs.train import train_recipe
     from tests.benchmarks.pytorch_training import Training

@@ -19,7 +19,7 @@ main(["train", "quickstart"])
 """
 
 
-@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_quickstart(benchmarks, tmp_path, precision):
     code = CODE.replace('"quickstart"', f'"quickstart", "--set", "training.precision={precision}"')
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "NO_COLOR": "1"}
