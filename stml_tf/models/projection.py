@@ -63,7 +63,9 @@ def build_projection_student(
         name=AUXILIARY_HEAD,
     )
     projection = head(features)
-    return keras.Model(images, [projection if embedding == "projection" else features, projection], name="student")
+    # float32 even under mixed precision, like the heads.
+    kept = projection if embedding == "projection" else layers.Identity(dtype="float32", name="features")(features)
+    return keras.Model(images, [kept, projection], name="student")
 
 
 def build_mlp(

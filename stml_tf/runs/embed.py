@@ -92,7 +92,8 @@ def student_network(
         A function from preprocessed images `[batch, height, width, 3]` to `[batch, dim]` float32, not normalised.
     """
     return on_all_replicas(
-        lambda images: student(images, training=False)[output], strategy or tf.distribute.get_strategy()
+        lambda images: tf.cast(student(images, training=False)[output], tf.float32),
+        strategy or tf.distribute.get_strategy(),
     )
 
 
@@ -107,7 +108,10 @@ def feature_network(student: keras.Model, strategy: tf.distribute.Strategy | Non
         A function from preprocessed images `[batch, height, width, 3]` to features `[batch, channels]` float32.
     """
     features = keras.Model(student.inputs, student.get_layer(EMBEDDING_HEAD).input)
-    return on_all_replicas(lambda images: features(images, training=False), strategy or tf.distribute.get_strategy())
+    return on_all_replicas(
+        lambda images: tf.cast(features(images, training=False), tf.float32),
+        strategy or tf.distribute.get_strategy(),
+    )
 
 
 def fixed_views(recipe: Recipe, images: ImageSet) -> tf.data.Dataset:
