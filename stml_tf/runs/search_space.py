@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Settings = dict[str, Any]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|.', re.DOTALL)  # text in quotes, or a single character
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(:log)?")
 _ALLOWED = (
     "allowed: KEY.PATH=VALUE,VALUE,... such as loss.sigma=0.1,0.3,1, or a range such as loss.sigma=0.1..1, or "
@@ -193,16 +194,13 @@ def _value(text: str) -> Any:
 
 def _split(text: str) -> list[str]:
     """Split at commas that are in no brackets, braces or quotes."""
-    parts, depth, quoted = [""], 0, False
-    for before, character in zip(f" {text}", text, strict=False):
-        if character == '"' and before != "\\":
-            quoted = not quoted
-        if not quoted:
-            depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0 and not quoted:
+    parts, depth = [""], 0
+    for token in _TOKEN.findall(text):
+        depth += (token in "[{") - (token in "]}")
+        if token == "," and depth == 0:
             parts.append("")
         else:
-            parts[-1] += character
+            parts[-1] += token
     return parts
 
 

@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stml_tf.errors import UserError
@@ -76,6 +76,8 @@ PLAIN = st.one_of(
 )
 
 
+@example([{"\\": None}, None])
+@example(['\\",', ["a,b", '"']])
 @given(st.lists(st.one_of(PLAIN, st.lists(PLAIN), st.dictionaries(st.text(max_size=3), PLAIN)), min_size=2, max_size=5))
 def test_values_written_as_json_come_back(values):
     written = [json.dumps(value) for value in values]
