@@ -180,7 +180,10 @@ class StudentTeacherModel(keras.Model):
         gradient_of = {id(v): g for v, g in zip(self.trainable_variables, gradients, strict=True)}
         before = [(v, tf.identity(v.value)) for v in self.trainable_variables if id(v) in self._rate_scales]
         for optimizer, variables in self._optimized_variables():
-            optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
+            if variables:
+                optimizer.apply([gradient_of[id(variable)] for variable in variables], variables)
+            else:  # of a frozen trunk: Keras would not count the step, by which schedules and checkpoints go
+                optimizer.iterations.assign_add(1)
         # An optimizer's step is proportional to its learning rate, so part of a step is a step at a lower rate.
         for variable, old in before:
             variable.assign(old + self._rate_scales[id(variable)] * (variable - old))

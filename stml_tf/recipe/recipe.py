@@ -119,6 +119,7 @@ class Recipe(Section):
             rules.unread_keys(method, sections),
             rules.method_option_conflicts(method, self.method_options),
             rules.rewhitening_conflicts(method, self.model, self.optimizer, starts_whitened=self.starts_whitened),
+            rules.schedule_free_conflicts(self.optimizer, starts_whitened=self.starts_whitened),
             rules.two_view_conflicts(method, self.sampling, self.views),
             rules.memory_conflicts(method, self.batch, self.baseline),
             rules.label_conflicts(method, self.data, self.supervision, self.batch, self.sampling, self.training)

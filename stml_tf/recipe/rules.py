@@ -77,6 +77,22 @@ def rewhitening_conflicts(
         )
 
 
+def schedule_free_conflicts(optimizer: Optimizer, *, starts_whitened: bool) -> Iterator[str]:
+    """Yield what an optimizer cannot do whose weights are an average that begins where it was built."""
+    if optimizer.name != "schedulefreeadamw":
+        return
+    if starts_whitened:
+        yield (
+            'optimizer.name: "schedulefreeadamw" given; allowed with whitened heads: any other, as this one goes back '
+            'to the heads from before they were whitened; or set model.head to "orthogonal"'
+        )
+    if optimizer.layer_decay < 1:
+        yield (
+            f'optimizer.layer_decay: {optimizer.layer_decay} given; allowed with "schedulefreeadamw": 1, as its steps '
+            "are not proportional to its learning rate"
+        )
+
+
 def two_view_conflicts(method: Method, sampling: Sampling, views: Views) -> Iterator[str]:
     """Yield the values that a method comparing two views of single images cannot use."""
     if not method.two_views:

@@ -48,7 +48,7 @@ def export(
     images: GivenImages | None = None,
     **options: Any,
 ) -> Path:
-    """Export the last checkpoint of a run as the next version of a SavedModel.
+    """Export the checkpoint that a run keeps, by default the last, as the next version of a SavedModel.
 
     Args:
         run_dir: A run folder.

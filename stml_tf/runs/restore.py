@@ -1,4 +1,4 @@
-"""The student of a run, restored from its last checkpoint."""
+"""The student of a run, restored from the checkpoint that the recipe keeps."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import keras
 
 from stml_tf.errors import UserError
 from stml_tf.fitting.checkpoints import Checkpoint, Checkpoints
+from stml_tf.fitting.health_callback import SCORE
 from stml_tf.models.trainable import merge_lora
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.folder import RunFolder
@@ -13,7 +14,7 @@ from stml_tf.runs.model import build_model
 
 
 def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpoint]:
-    """Build a recipe's student with the weights of the last checkpoint in a run folder.
+    """Build a recipe's student with the weights of the checkpoint that it keeps: the last, or the healthiest so far.
 
     Args:
         run_dir: The run folder.
@@ -25,8 +26,8 @@ def restore_student(run_dir: Path, recipe: Recipe) -> tuple[keras.Model, Checkpo
     Raises:
         UserError: If there is no intact checkpoint, or it does not fit.
     """
-    checkpoints = Checkpoints(RunFolder(run_dir).checkpoints)
-    checkpoint = checkpoints.latest()
+    checkpoints = Checkpoints(RunFolder(run_dir).checkpoints, best_by=SCORE)
+    checkpoint = (recipe.training.keep == "best" and checkpoints.best()) or checkpoints.latest()
     if checkpoint is None:
         raise UserError(f"{run_dir} holds no intact checkpoint: train again with --overwrite.")
     # The checkpoint holds all weights, and the file that the recipe started from may be gone.

@@ -153,7 +153,7 @@ def _train(run: Run, *, resume: bool, saved_models: Path | None, watch: Watch | 
         wait_until_all_resume_from(
             run.strategy, checkpoint and checkpoint.path.name, measured=run.folder.remembers(BEFORE)
         )
-        if checkpoint is None:
+        if checkpoint is None or not run.recipe.trains:  # heads that are fitted alone are fitted again
             start_heads(run)
         student = StudentRetrieval(run)
         before = measure_before(run, student)

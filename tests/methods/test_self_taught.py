@@ -107,6 +107,18 @@ def test_heads_may_have_an_optimizer_of_their_own(data):
         np.testing.assert_allclose(variable, stepped if in_head else initial, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_steps_are_counted_where_the_heads_alone_learn(data, half):
+    """By them go schedules, the warm-up of semi-supervised training, checkpoints and TensorBoard."""
+    model = build()
+    for layer in model.student.layers:
+        layer.trainable = layer.name in ("f", "g")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5)) if half else keras.optimizers.SGD(0.5)
+    model.compile(optimizer, head_optimizer=keras.optimizers.SGD(0.5))
+    model.fit(data.take(2), verbose=0)
+    assert int(model.optimizer.iterations.numpy()) == 2
+
+
 def test_equal_optimizers_for_trunk_and_heads_equal_one_for_all(data):
     one, two = build(), build()
     one.compile(AdamP(1e-2, weight_decay=0.1))

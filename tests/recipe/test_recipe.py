@@ -163,6 +163,10 @@ def test_a_byte_order_mark_is_fine(recipe_file):
             'model={"backbone":"conv4","head":"whitened","rewhiten":0.5}',
             "optimizer.head_learning_rate: null given; allowed: 0 with model.rewhiten, which replaces after each epoch",
         ),
+        (
+            'optimizer={"name":"schedulefreeadamw","layer_decay":0.5}',
+            'optimizer.layer_decay: 0.5 given; allowed with "schedulefreeadamw": 1, as its steps are not proportional',
+        ),
         ("optimizer.layer_decay=1.5", "optimizer.layer_decay: 1.5 given; allowed: a number > 0 and <= 1"),
         ("model.weights=imagenet", "; a file may be Keras's or PyTorch's"),
         (
@@ -193,6 +197,13 @@ def test_a_wrong_value_is_refused(recipe_file, override, line):
     assert head == f"{recipe_file} with {override}:"
     assert len(lines) == 1
     assert line in lines[0]
+
+
+def test_an_optimizer_that_would_undo_whitened_heads_is_refused():
+    whitened = ('model.head="whitened"', "optimizer.name=schedulefreeadamw")
+    with pytest.raises(RecipeError, match="allowed with whitened heads: any other, as this one goes back to the heads"):
+        load_recipe("quickstart", whitened)
+    load_recipe("quickstart", whitened[1:])
 
 
 ALONE = "sampling.num_neighbors=1"

@@ -15,6 +15,8 @@ from stml_tf.data.formats.rule import Decoding
 from stml_tf.data.sources.folder import load_labeled_folder
 from stml_tf.data.sources.glyphs import load_glyphs
 from stml_tf.errors import UserError
+from stml_tf.fitting.health_callback import SCORE, HealthCallback
+from stml_tf.models import build_backbone
 from stml_tf.recipe.load import load_recipe
 from stml_tf.runs import evaluate as evaluation
 
@@ -189,3 +191,40 @@ def test_the_card_of_a_run_that_is_not_over_says_so(finished, tmp_path):
     (unfinished / "metrics.json").unlink()
     card = (export(unfinished, tmp_path / "out") / "assets.extra" / "model_card.md").read_text()
     assert "The run is not over: these are the weights of its last checkpoint, after epoch 1 of 1" in card
+
+
+def test_the_network_that_a_run_keeps_is_the_one_that_is_measured_and_exported_later(tmp_path, monkeypatch):
+    usual = HealthCallback.on_epoch_end
+
+    def fall(self, epoch, logs=None):
+        usual(self, epoch, logs)
+        logs[SCORE] = 1 / (epoch + 1)
+
+    monkeypatch.setattr(HealthCallback, "on_epoch_end", fall)
+    recipe = load_recipe("quickstart", [*SMALL, *GLYPHS, "training.epochs=2", "training.keep=best"])
+    folder = run(tmp_path, recipe)
+    kept = json.loads((folder / "metrics.json").read_text())["after_training"]
+    assert evaluate(folder) == pytest.approx(kept, abs=1e-6)
+    there, later = (
+        embeddings_by(path)
+        for path in (tmp_path / "saved_models" / recipe.name / "1", export(folder, tmp_path / "later"))
+    )
+    np.testing.assert_allclose(later, there, atol=1e-6)
+    last = run(tmp_path / "last", load_recipe("quickstart", [*SMALL, *GLYPHS, "training.epochs=2"]))
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(embeddings_by(export(last, tmp_path / "of_last")), there, atol=1e-3)
+
+
+def test_whitened_heads_are_there_again_when_a_run_that_could_not_export_is_resumed(tmp_path):
+    build_backbone("conv4").save_weights(tmp_path / "conv4.weights.h5")
+    whitened = [*SMALL, *GLYPHS, "method=whiten", f"model.weights={tmp_path / 'conv4.weights.h5'}"]
+    recipe = load_recipe("quickstart", whitened)
+    whole = run(tmp_path / "whole", recipe)
+    there = tmp_path / "stopped"
+    there.mkdir()
+    (there / "saved_models").touch()  # where a folder has to be
+    with pytest.raises((UserError, OSError)):
+        run(there, recipe)
+    (there / "saved_models").unlink()
+    resumed = run(there, recipe, resume=True)
+    assert evaluate(resumed) == pytest.approx(evaluate(whole), abs=1e-6)
