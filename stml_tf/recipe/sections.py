@@ -290,6 +290,12 @@ class Optimizer(Section):
                     f"{key}: given; allowed: other options. Keras only applies averaged weights when training ends, "
                     "after the checkpoints are written, so a run would measure one network and keep another"
                 )
+        if options.get("gradient_accumulation_steps") is not None:
+            raise ValueError(
+                "gradient_accumulation_steps: given; allowed: other options. Keras then counts a step only when it "
+                "moves the weights, and warm-up, checkpoints and TensorBoard go by steps; training.accumulate takes a "
+                "batch in pieces"
+            )
         return options
 
 

@@ -22,11 +22,13 @@ from stml_tf.data.transforms import random_view
 from stml_tf.distribution.devices import of_chief, strategy_for
 from stml_tf.distribution.workers import is_chief
 from stml_tf.dry_run import trial
+from stml_tf.errors import UserError
 from stml_tf.fitting.callbacks import NeighborBatchesCallback
 from stml_tf.fitting.rewhitening import FeaturesOfStep, RewhitenCallback, apply_head
 from stml_tf.methods import StudentTeacherModel
 from stml_tf.models import preprocessing
 from stml_tf.models.heads import AUXILIARY_HEAD, EMBEDDING_HEAD
+from stml_tf.models.student import brings_heads
 from stml_tf.monitoring import Display, describe_run, say, where_listed
 from stml_tf.monitoring.trackers import TRACKERS
 from stml_tf.recipe.recipe import Recipe
@@ -129,6 +131,11 @@ def prepare(
             divide a batch evenly.
         DryRunStopped: If a dry run would have to extract or download the data first.
     """
+    if recipe.model.rewhiten is not None and brings_heads(recipe.model.weights):
+        raise UserError(
+            f"model.rewhiten: {recipe.model.rewhiten} given; allowed: null with {recipe.model.weights}, which holds "
+            "heads that have learned and would be replaced after the first epoch"
+        )
     console = console or Console(quiet=not is_chief())
     folder = RunFolder(run_dir or Path("runs") / recipe.name, write=is_chief())
     if not dry_run:

@@ -511,6 +511,8 @@ def test_a_cache_has_an_older_name(recipe_file):
 def test_averaged_weights_of_keras_are_refused():
     with pytest.raises(RecipeError, match=r"use_ema: given; .*a run would measure one network and keep another"):
         load_recipe("quickstart", ['optimizer.options={"use_ema": true}'])
+    with pytest.raises(RecipeError, match=r"gradient_accumulation_steps: given; .*training\.accumulate takes a"):
+        load_recipe("quickstart", ['optimizer.options={"gradient_accumulation_steps": 3}'])
 
 
 def test_colours_and_bits_of_image_files_are_bounded():

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from stml_tf import load_recipe
+from stml_tf.errors import UserError
+from stml_tf.models import build_student
 from stml_tf.monitoring import Summaries
 from stml_tf.runs.fit import checkpoint_to_resume, fit
 from stml_tf.runs.measure import StudentRetrieval
@@ -26,6 +28,15 @@ def stop(epoch, logs):
 def heads(model):
     """Return the kernels of the student's two heads and of the teacher's."""
     return [layer.kernel.numpy() for layer in (*map(model.student.get_layer, "fg"), model.teacher.get_layer("g"))]
+
+
+def test_heads_that_have_learned_are_not_replaced(tmp_path):
+    file = tmp_path / "student.weights.h5"
+    build_student("conv4", embedding_dim=8, teacher_dim=12).save_weights(file)
+    recipe = load_recipe("quickstart", [*REWHITENED, f"model.weights={file}"])
+    with pytest.raises(UserError, match=r"model\.rewhiten: 0\.5 given; allowed: null with .*, which holds heads"):
+        prepare(recipe, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow  # makes TensorFlow deterministic, for the whole process
