@@ -59,7 +59,7 @@ def main(gallery_folder, photos, ledger, worker, seed):
     used = [int(line.split()[2]) for line in lines if line.startswith("begin add")]
     held = {int(line.split()[2]) for line in lines if line.startswith("done add")}
     held -= {int(line.split()[2]) for line in lines if line.startswith("begin remove")}
-    number = max(used, default=1000 * worker)
+    number = max(used, default=1_000_000 * worker)  # each worker its own, however many it adds
 
     def note(line):
         with ledger.open("a") as stream:
