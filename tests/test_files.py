@@ -67,7 +67,7 @@ def test_a_full_disk_is_an_error_with_a_number_and_leaves_the_old_file(tmp_path)
 def test_what_a_killed_process_left_goes_away_when_the_next_thing_is_written(tmp_path):
     target = tmp_path / "a.txt"
     process = in_process(write_and_die, target)
-    process.join(60)
+    process.join(600)
     (left,) = tmp_path.iterdir()
     assert files.is_work_folder(left)
     files.write_text(target, "whole")
@@ -144,7 +144,7 @@ def replace_and_die(target):
 
 def test_a_folder_that_a_killed_process_was_replacing_comes_back(tmp_path):
     files.write_text(tmp_path / "target" / "file", "old")
-    in_process(replace_and_die, tmp_path / "target").join(60)
+    in_process(replace_and_die, tmp_path / "target").join(600)
     assert not (tmp_path / "target").exists()
     files.recover(tmp_path)
     assert (tmp_path / "target" / "file").read_text() == "old"
@@ -289,24 +289,26 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path):
     file.write_text("0")
     processes = [in_process(count_up, file, 40) for _ in range(3)]
     for process in processes:
-        process.join(60)
+        process.join(600)
     assert file.read_text() == "120"
 
 
 def test_waiting_for_a_lock_is_said(tmp_path, caplog):
-    held = multiprocessing.get_context("fork").Event()
+    fork = multiprocessing.get_context("fork")
+    held, said = fork.Event(), fork.Event()
 
-    def hold_for_two_seconds():
+    def hold_until_it_is_said():
         with files.locked(tmp_path / "lock", busy=""):
             held.set()
-            time.sleep(2)
+            said.wait(600)
 
-    process = in_process(hold_for_two_seconds)
-    assert held.wait(60)
+    process = in_process(hold_until_it_is_said)
+    assert held.wait(600)
+    caplog.handler.addFilter(lambda record: said.set() or True)
     with files.locked(tmp_path / "lock", busy="waiting for another process"):
         pass
-    assert "waiting for another process" in caplog.text
-    process.join(60)
+    assert caplog.messages == ["waiting for another process"]
+    process.join(600)
 
 
 def test_a_file_that_someone_reads_is_held(tmp_path):

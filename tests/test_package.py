@@ -57,7 +57,7 @@ def test_types_are_shipped():
 
 def run(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
     )
 
 

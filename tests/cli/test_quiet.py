@@ -14,7 +14,7 @@ def run(code, path=None, **environment):
     inherited = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     module_path = os.pathsep.join(map(str, filter(None, [path, Path.cwd(), os.environ.get("PYTHONPATH")])))
     environment = {**inherited, "PYTHONPATH": module_path, **environment}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_names_do_not_act_upon_the_terminal(model, tmp_path):
 def test_a_closed_pipe_ends_quietly(gallery):
     code = "from stml_tf.cli.main import main; main()"
     command = f"{sys.executable} -c '{code}' cluster {gallery} | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600)
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
 
@@ -426,7 +426,7 @@ try:
 finally:
     print("loaded:", [name for name in ("tensorflow", "numpy", "rich", "pydantic") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.endswith("loaded: []\n")
 
 
@@ -441,5 +441,5 @@ try:
 finally:
     print("loaded:", [name for name in ("tensorflow", "keras") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.endswith("loaded: []\n"), done.stderr

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -186,11 +187,12 @@ def start(found, number, **environment):
 def test_workers_go_on_once_all_are_there():
     found = two_on_this_machine()
     first = start(found, 0)
-    assert f"Waiting for {found.addresses[1]} of TF_CONFIG, for 599 seconds" in first.stderr.readline()
+    told = first.stderr.readline()
+    assert re.fullmatch(rf"Waiting for {found.addresses[1]} of TF_CONFIG, for 5\d\d seconds at most\.\n", told), told
     second = start(found, 1)
     assert [each.stdout.readline() for each in (first, second)] == ["all are there\n"] * 2
     for each in (first, second):
-        each.communicate(timeout=10)
+        each.communicate(timeout=600)
         assert each.returncode == 0
 
 
@@ -199,7 +201,7 @@ def test_a_worker_that_waits_stops_at_a_signal(number):
     waiting = start(two_on_this_machine(), 0)
     waiting.stderr.readline()
     waiting.send_signal(number)
-    waiting.communicate(timeout=10)
+    waiting.communicate(timeout=600)
     assert waiting.returncode == -number
 
 
@@ -208,7 +210,8 @@ def test_a_worker_that_stays_alone_gives_up_and_says_who_is_missing(monkeypatch)
     monkeypatch.setenv("STML_TF_WAIT_SECONDS", "0.7")
     with pytest.raises(UserError, match=rf"^{found.addresses[1]} of TF_CONFIG did not answer within 0\.7 seconds: st"):
         wait_for_workers(found, tell=told.append)
-    assert told == [f"Waiting for {found.addresses[1]} of TF_CONFIG, for 0 seconds at most."]
+    # None where the machine was held up until the time was over.
+    assert set(told) <= {f"Waiting for {found.addresses[1]} of TF_CONFIG, for 0 seconds at most."}
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", "inf"])

@@ -19,7 +19,7 @@ from filelock import FileLock
 WRAPPER = Path(__file__).parents[2] / "saved_models" / "kserve_server.py"
 REQUIREMENT = "kserve==0.21.*"
 NAME = "toy"
-_SECONDS_TO_START = 180
+_SECONDS_TO_START = 600
 
 
 def install_kserve(folder):

@@ -24,6 +24,6 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_been(tmp_path, check)
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.stdout == "as if nothing had been\n", done.stderr

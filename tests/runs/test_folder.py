@@ -78,7 +78,7 @@ def test_a_recipe_that_its_owner_has_changed_is_replaced_only_by_itself(tmp_path
 def use(folder, held, done):
     with RunFolder(folder).in_use():
         held.set()
-        assert done.wait(60)
+        assert done.wait(600)
 
 
 def test_of_two_processes_one_trains_in_a_folder(tmp_path, recipe):
@@ -87,7 +87,7 @@ def test_of_two_processes_one_trains_in_a_folder(tmp_path, recipe):
     held, done = spawned.Event(), spawned.Event()
     other = spawned.Process(target=use, args=(run, held, done))
     other.start()
-    assert held.wait(60)
+    assert held.wait(600)
     RunFolder(run).check(recipe)  # nothing but the lock is there
     message = r"Another process trains in .*run: wait until it ends, or give another --run-dir"
     with pytest.raises(UserError, match=message), RunFolder(run).in_use():

@@ -235,7 +235,7 @@ def test_a_sweep_that_is_killed_while_it_trains_goes_on_from_the_checkpoint(tmp_
     def run(event):
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         command = [sys.executable, "-m", "tests.runs.troubled_run", event, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
 
     assert run("killed_at(5)").returncode == -signal.SIGKILL  # in the second epoch, of three steps, of the first trial
     ended = run("None")
