@@ -20,6 +20,7 @@ from filelock import FileLock
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.image_files import Unreadable
 from stml_tf.data.inspection import inspect_images, leave_out
+from stml_tf.data.resizing import resize
 from stml_tf.files import DamagedError, checksum, delete_whole, publish, read_json, work_folder, write_json
 
 MAX_MEMORY = 8 * 2**30  # Bytes; the images beyond it are decoded each time they are looked at.
@@ -40,7 +41,7 @@ def shrink(pixels: np.ndarray, shorter_side: int) -> np.ndarray:
     if shorter <= shorter_side:
         return pixels
     size = (round(height * shorter_side / shorter), round(width * shorter_side / shorter))
-    return tf.cast(tf.round(tf.image.resize(pixels, size, antialias=True)), tf.uint8).numpy()
+    return tf.cast(tf.round(resize(pixels, size)), tf.uint8).numpy()
 
 
 def cache_in_memory(

@@ -39,7 +39,7 @@ def training_batches(
         batch_size: Images in a batch.
         num_views: Views of each image.
         view: From pixels `[height, width, 3]` and a seed `[2]` to a view `[size, size, 3]` of 0 to 255.
-        preprocess: From views of 0 to 255 to network inputs.
+        preprocess: From views of 0 to 255, of any number, to network inputs.
         seed: Seed of the views.
         first_batch: Batches at the beginning of an epoch to leave out, below `steps_per_epoch`. The others stay as
             they are.
@@ -69,23 +69,28 @@ def training_batches(
             keys = np.stack([np.full_like(part, seed), np.full_like(part, epoch), part], axis=1)
             yield batches.flat[part], keys.astype(np.int32)
 
-    read = _reader(images)
+    read, shape = _reader(images), _small_shape(images)
 
     def load(index: Tensor, key: Tensor, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pixels = read(index) if pixels is None else pixels
         row_seed = fold_in(key[:2], key[2])
-        return tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)]), index
+        views = tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)])
+        return views if shape else preprocess(views), index
+
+    def finish(views: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        views = preprocess(views) if shape else views
+        return views, index, *(() if labels is None else (tf.gather(labels, index),))
 
     signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.int32))
     parts = tf.data.Dataset.from_generator(own_parts, output_signature=signature)
-    if shape := _small_shape(images):
+    if shape:
         read_all = _batch_reader(images, shape)
         parts = parts.map(lambda indices, keys: (indices, keys, read_all(indices)))
     return (
         parts.unbatch()
         .map(load, num_parallel_calls=threads or _processors(), deterministic=True)
         .batch(size_of_part, drop_remainder=True)
-        .map(lambda views, index: (preprocess(views), index, *(() if labels is None else (tf.gather(labels, index),))))
+        .map(finish)
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch - first_batch))
         .prefetch(2)
         .with_options(_untuned())
@@ -107,7 +112,7 @@ def evaluation_batches(
         batch_size: Images in a batch; the last batch may be smaller.
         view: From pixels `[height, width, 3]` to a view `[size, size, 3]` of 0 to 255; or from several images of one
             size, `[images, height, width, 3]`, to several views.
-        preprocess: From views of 0 to 255 to network inputs.
+        preprocess: From views of 0 to 255, of any number, to network inputs.
         threads: Images read at once, one for each processor by default.
 
     Returns:
@@ -119,14 +124,14 @@ def evaluation_batches(
         # One view of a small image is as much work for TensorFlow's scheduler as for its arithmetic.
         read_all = _batch_reader(images, shape)
         views = indices.batch(batch_size).map(
-            lambda batch: view(read_all(batch)), num_parallel_calls=threads, deterministic=True
+            lambda batch: preprocess(view(read_all(batch))), num_parallel_calls=threads, deterministic=True
         )
     else:
         read = _reader(images)
-        views = indices.map(lambda index: view(read(index)), num_parallel_calls=threads, deterministic=True).batch(
-            batch_size
-        )
-    return views.map(preprocess).prefetch(2).with_options(_untuned())
+        views = indices.map(
+            lambda index: preprocess(view(read(index))), num_parallel_calls=threads, deterministic=True
+        ).batch(batch_size)
+    return views.prefetch(2).with_options(_untuned())
 
 
 def pixels_of(images: ImageSet, index: int) -> np.ndarray:
@@ -141,13 +146,15 @@ def _processors() -> int:
 
 
 def _untuned() -> tf.data.Options:
-    """Return options without tf.data's tuner.
+    """Return options without tf.data's tuner, and with one thread for each image.
 
     The tuner sleeps for twice as long each time, and an iterator that ends waits until it wakes up: after an epoch of
-    20 seconds, for up to 20 seconds more.
+    20 seconds, for up to 20 seconds more. Images are read at once already, so that threads within one only wait for
+    each other.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.threading.max_intra_op_parallelism = 1
     return options
 
 
