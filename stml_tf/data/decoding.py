@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,8 @@ def read_image(source: Path | bytes, decoding: Decoding = DEFAULT_DECODING) -> n
         format_name = format_of(content[:HEAD])
         if format_name in PILLOW_FORMATS:
             return decode_with_pillow(content, format_name, decoding)
-        return _traced_once(decoding, only=format_name)(tf.constant(content)).numpy()
+        formats = (format_name,) if format_name else ()
+        return _traced_once(decoding, formats)(tf.constant(content)).numpy()
     except (RefusedError, OSError) as error:
         raise UnreadableImageError(name, getattr(error, "strerror", None) or str(error)) from None
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
@@ -99,34 +100,45 @@ def decode(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
         tf.errors.InvalidArgumentError: If the file cannot be decoded; the message holds `read_image`'s reason. Formats
             that need Pillow are refused.
     """
-    return _traced_once(decoding)(content)
+    return _traced_once(decoding, TENSORFLOW_FORMATS)(content)
 
 
-def decode_with_python(content: Tensor, decoding: Decoding = DEFAULT_DECODING) -> Tensor:
-    """Decode as `decode` does, and what needs Pillow in the Python process that made the graph."""
-    return _traced_once(decoding, with_python=True)(content)
+def decode_with_python(
+    content: Tensor, decoding: Decoding = DEFAULT_DECODING, *, expected: Collection[str | None] = TENSORFLOW_FORMATS
+) -> Tensor:
+    """Decode as `decode` does, but in the Python process that made the graph where the graph has no decoder.
+
+    Args:
+        content: The file, a scalar string.
+        decoding: What the pixels become.
+        expected: The formats whose decoders the graph gets: all take a third of a second whenever an iterator begins.
+            Those that need Pillow may be among them. The others, and what is of no format, are left to Python.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+    """
+    formats = tuple(name for name in TENSORFLOW_FORMATS if name in expected)
+    return _traced_once(decoding, formats, with_python=True)(content)
 
 
 def _traced_once(
-    decoding: Decoding, *, only: str | None = None, with_python: bool = False
+    decoding: Decoding, formats: tuple[str, ...], *, with_python: bool = False
 ) -> Callable[[Tensor], Tensor]:
     # Threads that come at the same time would each trace a decoder of their own.
     with _TRACING:
-        return _graph_decoder(decoding, only, with_python=with_python)
+        return _graph_decoder(decoding, formats, with_python=with_python)
 
 
 @functools.lru_cache(maxsize=64)
-def _graph_decoder(decoding: Decoding, only: str | None, *, with_python: bool) -> Callable[[Tensor], Tensor]:
-    """Trace the decoder of one format or of all, once in a process; that of all takes a second or two."""
+def _graph_decoder(decoding: Decoding, formats: tuple[str, ...], *, with_python: bool) -> Callable[[Tensor], Tensor]:
+    """Trace the decoder of some formats, once in a process; that of all takes a second or two."""
 
-    def from_pillow(content: Tensor) -> Tensor:
+    def from_python(content: Tensor) -> Tensor:
         pixels = tf.numpy_function(lambda content: read_image(content, decoding), [content], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, [None, None, 3])
 
     decoder = tf.function(
-        (lambda content: _decode_as(only, content, decoding))
-        if only
-        else (lambda content: _decode(content, decoding, otherwise=from_pillow if with_python else None)),
+        lambda content: _decode(content, decoding, formats, otherwise=from_python if with_python else None),
         input_signature=[tf.TensorSpec([], tf.string)],
         autograph=False,
     )
@@ -134,7 +146,13 @@ def _graph_decoder(decoding: Decoding, only: str | None, *, with_python: bool) -
         return decoder.get_concrete_function()
 
 
-def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor], Tensor] | None) -> Tensor:
+def _decode(
+    content: Tensor,
+    decoding: Decoding,
+    formats: tuple[str, ...],
+    *,
+    otherwise: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
     content = require(content, tf.strings.length(content) > 0, EMPTY)
     number = _format_number(content)
 
@@ -144,16 +162,9 @@ def _decode(content: Tensor, decoding: Decoding, *, otherwise: Callable[[Tensor]
         allowed = require(content, known, reasons[number])
         return (otherwise or _no_pixels)(allowed), tf.constant(-1, tf.int64)
 
-    branches = [functools.partial(_called(_DECODERS[name]), content, decoding) for name in TENSORFLOW_FORMATS]
-    pixels, exif = tf.switch_case(tf.minimum(number, len(branches)), [*branches, hand_on_or_refuse])
-    return _upright(content, pixels, exif)
-
-
-def _decode_as(format_name: str, content: Tensor, decoding: Decoding) -> Tensor:
-    return _upright(content, *_DECODERS[format_name](content, decoding))
-
-
-def _upright(content: Tensor, pixels: Tensor, exif: Tensor) -> Tensor:
+    branches = [functools.partial(_called(_DECODERS[name]), content, decoding) for name in formats]
+    branch_of = [formats.index(name) if name in formats else len(branches) for name in (*FORMATS, None)]
+    pixels, exif = tf.switch_case(tf.constant(branch_of)[number], [*branches, hand_on_or_refuse])
     return tf.ensure_shape(turn_upright(pixels, read_orientation(content, exif)), [None, None, 3])
 
 

@@ -8,14 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stml_tf.data.formats.signatures import HEAD, format_of
+from stml_tf.data.formats.signatures import FORMAT_OF_SUFFIX, HEAD, format_of
 from stml_tf.errors import UserError
 
 # Files called so are taken for images without being opened; what they hold is seen when they are decoded.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx"}
-)
+SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 # Raw data of a sensor, mostly in the layout of TIFF, in which a decoder finds a thumbnail at best.
 _RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.decoding import decode_with_python, read_image
+from stml_tf.data.formats.signatures import FORMAT_OF_SUFFIX, HEAD, format_of
 from stml_tf.tensor import Tensor
 
 _SMALL = 128 * 128  # Pixels; larger ones would make a batch of decoded images large, and gain little.
@@ -191,4 +192,13 @@ def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
 
     # Files are decoded in the graph, without Python and its lock, but for the formats that TensorFlow does not know.
     paths = tf.constant([os.fsencode(path) for path in images.images])
-    return lambda index: decode_with_python(tf.io.read_file(paths[index]), images.decoding)
+    expected = {FORMAT_OF_SUFFIX.get(path.suffix.lower()) or _format_within(path) for path in images.images}
+    return lambda index: decode_with_python(tf.io.read_file(paths[index]), images.decoding, expected=expected)
+
+
+def _format_within(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return format_of(file.read(HEAD))
+    except OSError:  # Whoever reads the whole of it says so.
+        return None

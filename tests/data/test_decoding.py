@@ -1,3 +1,4 @@
+import functools
 import io
 import struct
 
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 
 from stml_tf.data.decoding import UnreadableImageError, decode, decode_with_python, read_image
 from stml_tf.data.formats.rule import Decoding
-from stml_tf.data.formats.signatures import PILLOW_FORMATS, format_of
+from stml_tf.data.formats.signatures import PILLOW_FORMATS, TENSORFLOW_FORMATS, format_of
 from tests.data.encodings import ENCODINGS, REFUSED, alpha, encoded, picture, png, png_chunk
 
 READABLE = sorted(ENCODINGS.keys() - REFUSED.keys())
@@ -163,7 +164,7 @@ def test_too_little_memory_says_nothing_about_the_file(monkeypatch):
     def no_memory(content):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr("stml_tf.data.decoding._traced_once", lambda decoding, **which: no_memory)
+    monkeypatch.setattr("stml_tf.data.decoding._traced_once", lambda *which: no_memory)
     with pytest.raises(MemoryError, match="out of memory while decoding an image given as bytes"):
         read_image(ENCODINGS["png"])
 
@@ -174,6 +175,17 @@ def test_a_file_of_a_format_that_tensorflow_does_not_know_goes_through_python_or
     np.testing.assert_array_equal(decode_with_python(tf.constant(ENCODINGS["png"])), picture())
     with pytest.raises(tf.errors.InvalidArgumentError, match="TensorFlow cannot decode TIFF: send the pixels"):
         decode(content)
+
+
+@pytest.mark.parametrize("expected", [(), ("JPEG",), ("WebP", "TIFF", None), TENSORFLOW_FORMATS])
+def test_pixels_do_not_depend_on_which_formats_the_graph_decodes(expected):
+    decoder = functools.partial(decode_with_python, expected=expected)
+    for kind in ("jpeg", "png, turned", "png, alpha", "gif", "webp, alpha", "bmp", "tiff, alpha"):
+        np.testing.assert_array_equal(decoder(tf.constant(ENCODINGS[kind])), read_image(ENCODINGS[kind]))
+    with pytest.raises(tf.errors.OpError, match="it is no JPEG, PNG"):
+        decoder(tf.constant(b"no image at all"))
+    with pytest.raises(tf.errors.OpError, match=r"damaged|Invalid PNG"):
+        decoder(tf.constant(ENCODINGS["png"][:100]))
 
 
 def test_orientation_behind_many_segments_is_found():

@@ -97,11 +97,12 @@ def test_evaluation_batches_hold_every_image_in_order(images):
     np.testing.assert_allclose(views, expected, atol=1e-4)
 
 
-def test_files_are_decoded(tmp_path, images):
+@pytest.mark.parametrize("suffixes", [[".png"], [".jpg"], [".PNG", ".webp", ""]])
+def test_files_are_decoded_whatever_their_names_promise(tmp_path, images, suffixes):
     paths = []
     for index, pixels in enumerate(images.images):
-        paths.append(tmp_path / f"{index}.png")
-        Image.fromarray(pixels).save(paths[-1])
+        paths.append(tmp_path / f"{index}{suffixes[index % len(suffixes)]}")
+        Image.fromarray(pixels).save(paths[-1], "PNG")
     options = {"batch_size": 13, "view": lambda pixels: evaluation_view(pixels, size=8), "preprocess": lambda v: v}
     from_files = next(iter(evaluation_batches(ImageSet(paths), **options)))
     from_memory = next(iter(evaluation_batches(images, **options)))

@@ -31,6 +31,19 @@ _SIGNATURES: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
     ("JPEG 2000", ((0, b"\xff\x4f\xff\x51"),)),
 )
 
+# What names promise; what the file holds is what counts.
+FORMAT_OF_SUFFIX = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    ".png": "PNG",
+    ".gif": "GIF",
+    ".webp": "WebP",
+    **dict.fromkeys((".bmp", ".dib"), "BMP"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".avif": "AVIF",
+    **dict.fromkeys((".heic", ".heif"), "HEIC"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpx"), "JPEG 2000"),
+}
+
 TENSORFLOW_FORMATS = ("JPEG", "PNG", "GIF", "WebP", "BMP")
 PILLOW_FORMATS = ("TIFF", "AVIF", "HEIC", "JPEG 2000")
 FORMATS = (*TENSORFLOW_FORMATS, *PILLOW_FORMATS)
