@@ -63,8 +63,10 @@ def names_checksum(names: Sequence[str]) -> str:
 
 def _columns(images: ImageSet, progress: Progress) -> dict[str, list[str | None]]:
     digests = []
+    in_files = any(isinstance(image, Path) for image in images.images)
     with ThreadPoolExecutor() as pool, progress(len(images)) as on_progress:
-        for digest in pool.map(_digest, images.images):
+        # What is in memory is hashed before a thread has taken it over.
+        for digest in (pool.map if in_files else map)(_digest, images.images):
             digests.append(digest)
             if on_progress is not None:
                 on_progress(len(digests), len(images))

@@ -82,6 +82,8 @@ def _keys(key: Callable[[Content], Hashable], images: list[tuple[int, Content]])
         except OSError:
             return None
 
+    if not any(isinstance(image, Path) for _, image in images):
+        return [of(image) for image in images]  # Handing over to a thread takes longer than a key without a file.
     with ThreadPoolExecutor() as pool:
         return list(pool.map(of, images))
 

@@ -72,12 +72,14 @@ def training_batches(
 
     read, shape = _reader(images), _small_shape(images)
 
+    @tf.autograph.experimental.do_not_convert  # Nothing in it depends on a tensor; converting takes a second.
     def load(index: Tensor, key: Tensor, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pixels = read(index) if pixels is None else pixels
         row_seed = fold_in(key[:2], key[2])
         views = tf.stack([view(pixels, fold_in(row_seed, number)) for number in range(num_views)])
         return views if shape else preprocess(views), index
 
+    @tf.autograph.experimental.do_not_convert
     def finish(views: Tensor, index: Tensor) -> tuple[Tensor, ...]:
         views = preprocess(views) if shape else views
         return views, index, *(() if labels is None else (tf.gather(labels, index),))
@@ -123,16 +125,16 @@ def evaluation_batches(
     indices = tf.data.Dataset.range(len(images))
     if shape := _small_shape(images):
         # One view of a small image is as much work for TensorFlow's scheduler as for its arithmetic.
-        read_all = _batch_reader(images, shape)
-        views = indices.batch(batch_size).map(
-            lambda batch: preprocess(view(read_all(batch))), num_parallel_calls=threads, deterministic=True
-        )
+        read, indices = _batch_reader(images, shape), indices.batch(batch_size)
     else:
         read = _reader(images)
-        views = indices.map(
-            lambda index: preprocess(view(read(index))), num_parallel_calls=threads, deterministic=True
-        ).batch(batch_size)
-    return views.prefetch(2).with_options(_untuned())
+
+    @tf.autograph.experimental.do_not_convert
+    def load(index: Tensor) -> Tensor:
+        return preprocess(view(read(index)))
+
+    views = indices.map(load, num_parallel_calls=threads, deterministic=True)
+    return (views if shape else views.batch(batch_size)).prefetch(2).with_options(_untuned())
 
 
 def pixels_of(images: ImageSet, index: int) -> np.ndarray:

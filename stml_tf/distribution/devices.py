@@ -141,9 +141,9 @@ def on_all_replicas(function: Callable[[Tensor], Tensor], strategy: tf.distribut
     if (replicas := strategy.num_replicas_in_sync) == 1:
         on_its_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
         place = (lambda batch: strategy.run(function, args=(batch,))) if on_its_device else function
-        return tf.function(place, reduce_retracing=True)
+        return tf.function(place, autograph=False, reduce_retracing=True)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def run(parts: Any) -> Tensor:
         return strategy.gather(strategy.run(function, args=(parts,)), axis=0)
 

@@ -121,7 +121,7 @@ def _distinct_characters() -> tuple[str, ...]:
     alike = np.zeros(shared.shape, np.int8)
     blank = np.zeros(len(candidates), bool)
     for file, here in zip(coverage, map(np.flatnonzero, exists), strict=True):
-        drawings = np.stack([_compared_drawing(file, candidates[index]) for index in here])
+        drawings = np.stack([_compared_drawing(file, candidates[index]) for index in here]) / np.float32(255)
         norms = np.einsum("ij,ij->i", drawings, drawings)
         distances = norms[:, None] + norms - 2 * (drawings @ drawings.T)
         some, others = np.nonzero(distances <= _SAME_DRAWING * np.minimum(norms[:, None], norms))
@@ -141,7 +141,7 @@ def _compared_drawing(file: Path, character: str) -> np.ndarray:
     left, top, right, bottom = font.getbbox(character)
     frame = Image.new("L", (side, side))
     ImageDraw.Draw(frame).text(((side - left - right) // 2, (side - top - bottom) // 2), character, fill=255, font=font)
-    return np.asarray(frame, dtype=np.float32).ravel() / 255
+    return np.frombuffer(frame.tobytes(), np.uint8)
 
 
 @functools.lru_cache(maxsize=64)
@@ -154,7 +154,7 @@ def _draw_class(character: str, instances: int, image_size: int, seed: int) -> n
     """Draw a class, uint8 `[instances, image_size, image_size]`, dark on white."""
     rng = np.random.default_rng((seed, ord(character)))
     files = [file for file, points in _font_coverage().items() if ord(character) in points]
-    drawings = [_large_drawing(files[index], character, image_size) for index in rng.permutation(len(files))]
+    drawings = [_large_drawing(files[index], character, image_size) for index in rng.permutation(len(files))[:instances]]
     jitter = rng.uniform(-1, 1, size=(instances, 5))
     images = np.empty((instances, image_size, image_size), np.uint8)
     for instance in range(instances):
