@@ -154,7 +154,8 @@ def _draw_class(character: str, instances: int, image_size: int, seed: int) -> n
     """Draw a class, uint8 `[instances, image_size, image_size]`, dark on white."""
     rng = np.random.default_rng((seed, ord(character)))
     files = [file for file, points in _font_coverage().items() if ord(character) in points]
-    drawings = [_large_drawing(files[index], character, image_size) for index in rng.permutation(len(files))[:instances]]
+    drawn = rng.permutation(len(files))[:instances]
+    drawings = [_large_drawing(files[index], character, image_size) for index in drawn]
     jitter = rng.uniform(-1, 1, size=(instances, 5))
     images = np.empty((instances, image_size, image_size), np.uint8)
     for instance in range(instances):
