@@ -20,7 +20,7 @@ from stml_tf.monitoring import ProgressCallback, Summaries, say
 from stml_tf.monitoring.trackers import Tracker
 from stml_tf.runs.health import health_callback, stops_when_collapsed
 from stml_tf.runs.history import write_history
-from stml_tf.runs.measure import StudentRetrieval, measure_epoch
+from stml_tf.runs.measure import Agreement, StudentRetrieval, measure_epoch
 from stml_tf.runs.prepare import Run
 from stml_tf.runs.tensorboard import callbacks_for
 
@@ -152,7 +152,7 @@ def _in_order(
         StopOnNonFinite(),  # a run that has diverged must not be measured, shown or kept
         run.neighbors,  # before anything asks which batches the epoch has
         *([run.rewhiten] if run.rewhiten else []),  # changes the network that the next ones measure and keep
-        MeasureCallback(partial(measure_epoch, run, student)),  # adds to the logs that the next ones read
+        MeasureCallback(partial(measure_epoch, run, student, Agreement(run))),  # adds to the logs, which others read
         *([health] if health else []),  # likewise
         *shown,
         progress,

@@ -5,7 +5,7 @@ from functools import partial
 from stml_tf.fitting.health_callback import HealthCallback
 from stml_tf.recipe.sections import Views
 from stml_tf.runs.prepare import Run
-from stml_tf.runs.sample import embed_sample, sample_size
+from stml_tf.runs.sample import embed_sample, sample_size, sample_views
 
 _CROPS = (0.5, 1.0)
 _FEWEST_TO_STOP = 100  # with fewer images, how often two views find each other is mostly chance
@@ -22,7 +22,7 @@ def health_callback(run: Run, *, epochs_done: int = 0) -> HealthCallback | None:
         return None
     # Views of its own: a run that trains on images as they are would have the best health for no reason.
     views = Views(size=run.recipe.views.size, crop_scale=_CROPS)
-    embed_views = partial(embed_sample, run, run.embedding_network, views=views)
+    embed_views = partial(embed_sample, run, run.embedding_network, sample_views(run, views))
     return HealthCallback(
         embed_views,
         start=run.folder.remember("health_start", embed_views),

@@ -1,9 +1,12 @@
 """Measurements of a run: retrieval among its test images, and agreement of its pseudo labels with classes."""
 
 import hashlib
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.distribution.devices import sum_over_workers
@@ -15,6 +18,7 @@ from stml_tf.monitoring import mean_agreement
 from stml_tf.recipe.recipe import Recipe
 from stml_tf.runs.embed import embed_images, fixed_views
 from stml_tf.runs.prepare import Run
+from stml_tf.tensor import Tensor
 
 Metrics = dict[str, float | int]
 
@@ -123,15 +127,34 @@ def _weights_checksum(run: Run) -> str:
     return digest.hexdigest()
 
 
-def measure_epoch(run: Run, student: StudentRetrieval) -> dict[str, float]:
+class Agreement:
+    """How well a run's pseudo labels agree with the classes of its training images, as both are now.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self) -> float | None:
+        """Measure the first batches of the epoch; None if there are no pseudo labels, or no classes."""
+        labels = self._run.data.images.labels
+        if labels is None or not hasattr(self._run.model, "pseudo_labels"):
+            return None
+        return mean_agreement(self._similarity_of, self._batches, labels)
+
+    @cached_property
+    def _batches(self) -> tf.data.Dataset:
+        return self._run.batches().take(AGREEMENT_BATCHES)
+
+    @cached_property
+    def _similarity_of(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return tf.function(lambda *batch: self._run.model.pseudo_labels(*batch).combined, autograph=False)
+
+
+def measure_epoch(run: Run, student: StudentRetrieval, agreement: Agreement) -> dict[str, float]:
     """Measure retrieval and, if there are pseudo labels and known classes, their agreement."""
     metrics = student().metrics if run.test else {}
-    labels = run.data.images.labels
-    if labels is None or not hasattr(run.model, "pseudo_labels"):
-        return metrics
-    agreement = mean_agreement(
-        lambda views, image_ids: run.model.pseudo_labels(views, image_ids).combined,
-        run.batches().take(AGREEMENT_BATCHES),
-        labels,
-    )
-    return metrics if agreement is None else {**metrics, "agreement": agreement}
+    agreed = agreement()
+    return metrics if agreed is None else {**metrics, "agreement": agreed}

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import training_batches
@@ -28,35 +29,47 @@ def sample_of(run: Run) -> ImageSet:
     return run.data.images.take(np.sort(random.choice(len(run.data.images), sample_size(run), replace=False)))
 
 
-def embed_sample(run: Run, network: Callable[[Any], Any], *, views: Views | None = None) -> np.ndarray:
-    """Embed both views of the sample, which are the same at every call.
+def sample_views(run: Run, views: Views | None = None) -> tf.data.Dataset:
+    """Draw two views of each image of a run's sample, the same ones whenever they are asked for.
 
     Args:
         run: The run.
-        network: A function from preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
-        views: How the views are drawn; like those that the run trains on by default.
+        views: How they are drawn; like those that the run trains on by default.
 
     Returns:
-        `[2, sample_size(run), dim]` float32, not normalised.
+        Pairs of preprocessed views `[batch, 2, size, size, 3]` and positions in the sample. The last batch is filled up
+        from the beginning.
     """
-    recipe, size = run.recipe, sample_size(run)
-    images = sample_of(run)
+    size = sample_size(run)
     batch = min(_BATCH, size)
     steps = -(-size // batch)
-    rows = np.resize(np.arange(size), (steps, batch))  # the last batch is filled up from the beginning
-    batches = training_batches(
-        images,
+    rows = np.resize(np.arange(size), (steps, batch))
+    return training_batches(
+        sample_of(run),
         lambda: (0, rows),
         steps_per_epoch=steps,
         batch_size=batch,
         num_views=2,
-        view=partial(random_view, **(views or recipe.views).model_dump(exclude={"num_views"})),
-        preprocess=preprocessing(recipe.model.backbone),
-        seed=recipe.seed,
+        view=partial(random_view, **(views or run.recipe.views).model_dump(exclude={"num_views"})),
+        preprocess=preprocessing(run.recipe.model.backbone),
+        seed=run.recipe.seed,
     )
-    embedded = []
+
+
+def embed_sample(run: Run, network: Callable[[Any], Any], views: tf.data.Dataset) -> np.ndarray:
+    """Embed both views of a run's sample.
+
+    Args:
+        run: The run.
+        network: A function from preprocessed images `[batch, height, width, 3]` to embeddings `[batch, dim]`.
+        views: What `sample_views` returns.
+
+    Returns:
+        `[2, sample_size(run), dim]` float32, not normalised.
+    """
+    size, embedded = sample_size(run), []
     with run.display.doing("embedding two views of a sample", size) as work:
-        for views, *_ in batches:
-            embedded.append(np.stack([np.asarray(network(views[:, view])) for view in range(2)]))
-            work(min(size, batch * len(embedded)))
+        for pairs, *_ in views:
+            embedded.append(np.stack([np.asarray(network(pairs[:, view])) for view in range(2)]))
+            work(min(size, len(pairs) * len(embedded)))
     return np.concatenate(embedded, axis=1)[:, :size]

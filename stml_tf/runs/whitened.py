@@ -17,7 +17,7 @@ from stml_tf.models.whitening import DIMS, Whitening, choose_whitening
 from stml_tf.runs.embed import embed_images, feature_network
 from stml_tf.runs.measure import Measured, Results, retrieval
 from stml_tf.runs.prepare import Run
-from stml_tf.runs.sample import embed_sample
+from stml_tf.runs.sample import embed_sample, sample_views
 
 FREE = FROZEN, WHITENED = "frozen_features", "whitened_features"  # the rows of the results
 
@@ -79,7 +79,7 @@ def _retrieval(run: Run, features: np.ndarray) -> Measured:
 
 def _chosen(run: Run) -> Whitening:
     features = _features(run, run.data.images)
-    views = embed_sample(run, feature_network(run.model.student, run.strategy))
+    views = embed_sample(run, feature_network(run.model.student, run.strategy), sample_views(run))
     largest = min(run.recipe.model.embedding_dim, run.recipe.model.teacher_dim)
     return choose_whitening(features, views, dims=[*(dim for dim in DIMS if dim < largest), largest])[0]
 
