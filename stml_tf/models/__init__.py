@@ -2,7 +2,7 @@
 
 from stml_tf.models.backbones.by_name import build_backbone, preprocessing
 from stml_tf.models.parts import auxiliary_network, head_variables
-from stml_tf.models.precision import computing_in, trains_single_channels
+from stml_tf.models.precision import computing_in, in_float32, trains_single_channels
 from stml_tf.models.projection import build_mlp, build_projection_student
 from stml_tf.models.pytorch import load_pytorch_weights
 from stml_tf.models.pytorch.convert import convert_pytorch_weights
@@ -19,6 +19,7 @@ __all__ = [
     "computing_in",
     "convert_pytorch_weights",
     "head_variables",
+    "in_float32",
     "load_pytorch_weights",
     "preprocessing",
     "trains_single_channels",

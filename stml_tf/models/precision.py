@@ -33,6 +33,22 @@ def computing_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextmanager
+def in_float32(network: keras.Model) -> Iterator[None]:
+    """Let all layers of a network compute in float32 within the block, also those that were built in half precision.
+
+    A function that is traced in the block computes in float32 for good.
+    """
+    policies = [(layer, layer.dtype_policy) for layer in network._flatten_layers()]
+    try:
+        for layer, _ in policies:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in policies:
+            layer.dtype_policy = policy
+
+
 def trains_single_channels(network: keras.Model) -> bool:
     """Return whether a network trains depthwise or grouped convolutions.
 
