@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from stml_tf.errors import UserError
 from stml_tf.export.model_card import render_model_card
 from stml_tf.export.quantization import Int8Network
 from stml_tf.export.saved_model import METADATA, fingerprint
+from stml_tf.models.precision import in_float32
 from stml_tf.tensor import Tensor
 
 
@@ -52,7 +54,7 @@ def export_saved_model(
         resize: Length of the shorter side before `size` x `size` is cut from the centre; `size` by default.
         preprocess: [batch, size, size, 3] float32 in 0 to 255 -> what the student takes.
         normalize: Whether to L2-normalise the embeddings.
-        dtype: Of the embeddings; the network itself computes as it was built.
+        dtype: Of the embeddings; the network itself computes in float32, whatever it was trained in.
         batch_size: Most images that pass through the network at once; a larger batch is embedded in parts, so that
             memory is bounded whatever a client sends.
         decoding: How image files become pixels.
@@ -82,7 +84,9 @@ def export_saved_model(
         def embed_part(start: Tensor) -> Tensor:
             part = images[start : start + batch_size]
             views = tf.map_fn(view, part, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
-            embeddings = ops.cast(network(preprocess(views), training=False), "float32")
+            # Half precision is the training machine's; few others have it.
+            with nullcontext() if isinstance(network, Int8Network) else in_float32(network):
+                embeddings = network(preprocess(views), training=False)
             return ops.cast(ops.normalize(embeddings, axis=-1, epsilon=1e-12) if normalize else embeddings, dtype)
 
         # No images are no parts: TensorFlow's convolutions do not take an empty batch.

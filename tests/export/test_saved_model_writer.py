@@ -17,6 +17,7 @@ from stml_tf.data.formats.rule import Decoding
 from stml_tf.data.formats.signatures import PILLOW_FORMATS, format_of
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.export.saved_model_writer import export_saved_model
+from stml_tf.models import computing_in
 from tests.data.encodings import ENCODINGS, REFUSED, png
 
 SIZE, RESIZE, DIM = 32, 40, 16
@@ -244,6 +245,17 @@ def test_float16(student, exported, tmp_path):
     assert embeddings.dtype == np.float16
     np.testing.assert_array_equal(embeddings, serve(exported, pixels, "pixels", "pixels").astype(np.float16))
     assert f"[N, {DIM}] float16" in (folder / "assets.extra" / "model_card.md").read_text()
+
+
+def test_a_network_that_was_trained_in_half_precision_is_served_in_float32(student, exported, tmp_path):
+    with computing_in("mixed_bfloat16"):
+        half = build_student()
+    half.set_weights(student.get_weights())
+    folder = export_saved_model(half, tmp_path, size=SIZE, resize=RESIZE, preprocess=preprocess)
+    pixels = np.asarray(photograph(1, 64, 88))[None]
+    embeddings = serve(folder, pixels, "pixels", "pixels")
+    np.testing.assert_array_equal(embeddings, serve(exported, pixels, "pixels", "pixels"))
+    assert half.layers[-1].compute_dtype == "bfloat16", "it is trained on as it was"
 
 
 def test_extras_tell_what_it_is(exported):
