@@ -65,7 +65,7 @@ def _columns(images: ImageSet, progress: Progress) -> dict[str, list[str | None]
     digests = []
     in_files = any(isinstance(image, Path) for image in images.images)
     with ThreadPoolExecutor() as pool, progress(len(images)) as on_progress:
-        # What is in memory is hashed before a thread has taken it over.
+        # Handing an image in memory to a thread takes longer than hashing it.
         for digest in (pool.map if in_files else map)(_digest, images.images):
             digests.append(digest)
             if on_progress is not None:

@@ -72,7 +72,7 @@ def training_batches(
 
     read, shape = _reader(images), _small_shape(images)
 
-    @tf.autograph.experimental.do_not_convert  # Nothing in it depends on a tensor; converting takes a second.
+    @tf.autograph.experimental.do_not_convert  # No branch in it depends on a tensor; converting takes a second.
     def load(index: Tensor, key: Tensor, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pixels = read(index) if pixels is None else pixels
         row_seed = fold_in(key[:2], key[2])

@@ -44,7 +44,7 @@ def random_view(
     crop = _random_crop(pixels, draws[3:7], scale=crop_scale, ratio=crop_ratio)
     view = resize(crop, (size, size))
     if flip:
-        # The axes to reverse, one or none: a slice backwards takes seven times as long, and `tf.where` as much again.
+        # The axes to reverse, one or none: a slice backwards and `tf.where` take ten times as long.
         view = tf.reverse(view, tf.range(1, 1 + tf.cast(draws[7] < 0.5, tf.int32)))
     view.set_shape([size, size, 3])
     # A seed of its own: crops stay the same whatever happens to colours.

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from stml_tf.errors import UserError
+from stml_tf.models.precision import in_float32
 from stml_tf.tensor import Tensor
 
 _LEAST_COSINE = 0.99
@@ -38,9 +39,9 @@ class Int8Network:
         """Return what the network makes of preprocessed images; integers have no gradient, so there is no training."""
         if training:
             raise ValueError("A network with 8-bit weights cannot be trained: train first, then export.")
-        embeddings, _ = self._network.stateless_call(
-            [value() for value in self._trainable], [value() for value in self._non_trainable], images, training=False
-        )
+        values = [[value() for value in each] for each in (self._trainable, self._non_trainable)]
+        with in_float32(self._network):
+            embeddings, _ = self._network.stateless_call(*values, images, training=False)
         return embeddings
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from stml_tf.data.catalog import ImageSet
 from stml_tf.data.loader import evaluation_batches
+from stml_tf.data.resizing import resize
 from stml_tf.data.transforms import evaluation_view
 from stml_tf.evaluation.embed import l2_normalized
 from stml_tf.models import preprocessing
@@ -54,7 +55,7 @@ def choose_places(count: int, most: int, seed: int) -> np.ndarray:
 def shrink(views: tf.Tensor, side: int) -> np.ndarray:
     """Turn `[batch, size, size, 3]` from 0 to 255 into uint8, at most `side` on a side."""
     if views.shape[1] > side:
-        views = tf.image.resize(views, (side, side), antialias=True)
+        views = resize(views, (side, side))
     return tf.cast(tf.clip_by_value(tf.round(views), 0, 255), tf.uint8).numpy()
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from stml_tf.export.quantization import Int8Network, require_same_directions
+from stml_tf.models import computing_in
 
 DIM = 12
 
@@ -43,6 +44,13 @@ def test_equals_a_network_whose_kernels_were_rounded_channel_by_channel(random):
     embeddings = int8_network(images)
     np.testing.assert_allclose(embeddings, rounded(images), rtol=1e-4)
     assert not np.allclose(embeddings, network(images), rtol=1e-4)
+
+
+def test_a_network_of_half_precision_computes_in_float32(random):
+    with computing_in("mixed_bfloat16"):
+        half = Int8Network(build_network())
+    images = random.standard_normal((5, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(half(images), Int8Network(build_network())(images))
 
 
 def test_the_network_stays_as_it_is():
